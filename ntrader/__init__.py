@@ -1,0 +1,1 @@
+"""The core: what a backtest means. It knows no Prefect, no SQL and no Typer."""
