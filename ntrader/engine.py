@@ -1,0 +1,315 @@
+"""simulate(config, bars) -> RunResult: the only place that builds a Nautilus BacktestEngine.
+
+Time inside one bar, with `fill_timing: next_open` (the default):
+
+    close of bar i          the strategy sees bar i and sends an order; it needs one nanosecond to arrive
+    open of bar i+1, +2 ns  a trade tick at the open price: the order fills here
+    open of bar i+1, +4 ns  the same tick again: a protective stop sent on that fill is at work from here on
+    close of bar i+1        the bar itself: its high and low can trigger stops and limits, then the strategy sees it
+
+With `fill_timing: close` orders arrive at once and fill at the close of the bar that the strategy just saw.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+import numpy as np
+from nautilus_trader.backtest.config import BacktestEngineConfig
+from nautilus_trader.backtest.engine import BacktestEngine
+from nautilus_trader.backtest.models import FeeModel, FillModel, LatencyModel
+from nautilus_trader.common.component import is_backtest_force_stop
+from nautilus_trader.config import LoggingConfig
+from nautilus_trader.model.book import OrderBook
+from nautilus_trader.model.currencies import Currency
+from nautilus_trader.model.data import Bar, BarType, BookOrder, TradeTick
+from nautilus_trader.model.enums import AccountType, BookType, LiquiditySide, OmsType, OrderSide, OrderType
+from nautilus_trader.model.events import OrderFilled
+from nautilus_trader.model.identifiers import InstrumentId, TraderId, Venue
+from nautilus_trader.model.objects import Money, Price
+from nautilus_trader.trading.strategy import Strategy
+
+from ntrader.config import FeesConfig, RunConfig
+from ntrader.data.bars import Bars
+from ntrader.errors import BadDataError, EngineStoppedError, NtraderError, StrategyError
+from ntrader.instruments import build_instrument
+from ntrader.results import EquityCurve, Fill, RunResult
+from ntrader.strategies.loader import build_strategy, sends_only_market_orders
+from ntrader.trades import round_trips
+
+Progress = Callable[[int, int], None]
+
+_PROGRESS_SECONDS = 0.2
+# Tick sizes and simulated books carry this many units, so that an order always fills whole: bars say nothing
+# about depth, and a partial fill would stop the engine half-way through the period.
+_PLENTY = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Events:
+    """Bars as the engine takes them, built once and fed to any number of runs of the same shape."""
+
+    bars: Bars
+    data: list[Any]
+    per_bar: int
+    bar_execution: bool
+
+
+def simulate(config: RunConfig, bars: Bars, progress: Progress | None = None) -> RunResult:
+    """Run the config's strategy over the bars.
+
+    `progress(done, total)` is called about five times a second with the number of bars, from another thread.
+    Raises StrategyError when the strategy raises, EngineStoppedError when the engine ended before the last bar.
+    """
+    return simulate_events(config, build_events(config, bars), progress)
+
+
+def simulate_events(config: RunConfig, events: Events, progress: Progress | None = None) -> RunResult:
+    """The same over events that were built before: what a sweep calls for each of its trials."""
+    random.seed(config.seed)
+    np.random.seed(config.seed)  # noqa: NPY002 - the global generator is the one a strategy may use unknowingly
+    engine = _Engine(config=_ENGINE_CONFIG)
+    fills: list[Fill] = []
+    try:
+        _add_venue(engine, config, events)
+        engine.add_instrument(build_instrument(config, events.bars))
+        engine.add_data(events.data, sort=False)
+        engine.sort_data()
+        engine.add_strategy(build_strategy(config, events.bars))
+        engine.kernel.msgbus.subscribe("events.fills.*", lambda event: fills.append(_fill(event)))
+        with _sampled(engine, events, progress):
+            _run(engine)
+        _refuse_early_stop(engine, events, fills, config)
+    finally:
+        engine.dispose()
+    return _result(config, events.bars, fills)
+
+
+def build_events(config: RunConfig, bars: Bars) -> Events:
+    """The bars, and before each of them the ticks at its open that `next_open` needs."""
+    if not len(bars):
+        raise BadDataError(f"{bars.origin}: there are no bars to run on")
+    instrument = build_instrument(config, bars)
+    precision = instrument.price_precision
+    times = bars.times.astype(np.uint64)
+    stream: list[Any] = Bar.from_raw_arrays_to_list(
+        bar_type(bars), precision, 0, bars.open, bars.high, bars.low, bars.close, bars.volume, times, times
+    )
+    bar_execution = not sends_only_market_orders(config)
+    per_bar = 1
+    if config.venue.fill_timing == "next_open":
+        ticks = 2 if bar_execution else 1
+        columns = [_open_ticks(bars, precision, offset=2 * (n + 1)) for n in range(ticks)]
+        stream = [event for group in zip(*columns, stream, strict=True) for event in group]
+        per_bar = ticks + 1
+    elif not bar_execution:
+        closes = _ticks(bars, precision, bars.close, times)
+        stream = [event for pair in zip(closes, stream, strict=True) for event in pair]
+        per_bar = 2
+    return Events(bars, stream, per_bar, bar_execution)
+
+
+def bar_type(bars: Bars) -> BarType:
+    return BarType.from_str(f"{bars.symbol}.{bars.venue}-{bars.timeframe}-LAST-EXTERNAL")
+
+
+class _Engine(BacktestEngine):
+    """Without the statistics it logs before and after each run: a third of a short run's time, and never seen."""
+
+    def _log_pre_run(self) -> None: ...
+
+    def _log_run(self, start: object, end: object) -> None: ...
+
+    def _log_post_run(self) -> None: ...
+
+
+_ENGINE_CONFIG = BacktestEngineConfig(
+    trader_id=TraderId("NTRADER-001"), logging=LoggingConfig(bypass_logging=True), run_analysis=False
+)
+
+
+def _add_venue(engine: BacktestEngine, config: RunConfig, events: Events) -> None:
+    venue, currency = config.venue, Currency.from_str(config.venue.currency)
+    engine.add_venue(
+        venue=Venue(events.bars.venue),
+        oms_type=OmsType.NETTING,
+        account_type=AccountType[venue.account_type],
+        base_currency=currency,
+        starting_balances=[Money(config.initial_capital, currency)],
+        default_leverage=Decimal(str(venue.leverage)),
+        fill_model=_SlippageFillModel(venue.slippage, config.seed),
+        fee_model=_Fees(venue.fees, currency),
+        latency_model=LatencyModel(base_latency_nanos=1) if venue.fill_timing == "next_open" else None,
+        bar_execution=events.bar_execution,
+        trade_execution=True,
+    )
+    # It concatenates a pandas frame per closed trade, for statistics that are computed elsewhere.
+    engine.kernel.portfolio.analyzer.record_trade = lambda *_args: None
+
+
+def _run(engine: BacktestEngine) -> None:
+    try:
+        engine.run()
+    except NtraderError:
+        raise
+    except Exception as error:
+        raise StrategyError(
+            f"the strategy raised {type(error).__name__}: {error}", traceback_text=traceback.format_exc()
+        ) from error
+
+
+def _refuse_early_stop(engine: BacktestEngine, events: Events, fills: list[Fill], config: RunConfig) -> None:
+    if engine.iteration == len(events.data) and not is_backtest_force_stop():
+        return
+    bar = min(engine.iteration // events.per_bar, len(events.bars) - 1)
+    moment = np.datetime64(int(events.bars.times[bar]), "ns").astype("datetime64[s]")
+    raise EngineStoppedError(
+        f"the engine stopped at bar {bar + 1:,} of {len(events.bars):,} ({moment} UTC){_last_fill(fills, config)}",
+        hint="Usually an order cost more than the CASH account held: trade a smaller size, or use MARGIN.",
+    )
+
+
+def _last_fill(fills: list[Fill], config: RunConfig) -> str:
+    if not fills:
+        return ""
+    cash = float(config.initial_capital) + sum(_cash_flow(fill) for fill in fills)
+    last = fills[-1]
+    return f", after a {last.side} of {last.quantity:g} at {last.price:g} that left {cash:,.2f} in cash"
+
+
+def _open_ticks(bars: Bars, precision: int, offset: int) -> list[TradeTick]:
+    opened = bars.times - bars.timeframe.nanoseconds
+    previous = np.concatenate(([opened[0]], bars.times[:-1]))
+    times = (np.maximum(opened, previous) + offset).astype(np.uint64)
+    return _ticks(bars, precision, bars.open, times)
+
+
+def _ticks(bars: Bars, precision: int, prices: Any, times: Any) -> list[TradeTick]:
+    count = len(bars)
+    ids = [str(number) for number in range(count)]
+    sizes = np.full(count, _PLENTY, dtype=np.float64)
+    sides = np.zeros(count, dtype=np.uint8)
+    instrument_id = InstrumentId.from_str(f"{bars.symbol}.{bars.venue}")
+    ticks: list[TradeTick] = TradeTick.from_raw_arrays_to_list(
+        instrument_id, precision, 0, prices, sizes, sides, ids, times, times
+    )
+    return ticks
+
+
+class _Fees(FeeModel):
+    """Commission of one fill, rounded once: Nautilus' own per-contract model rounds the rate itself to cents."""
+
+    def __init__(self, fees: FeesConfig, currency: Currency) -> None:
+        self._model = fees.model
+        self._rate = Decimal(str(fees.rate))
+        self._minimum = Decimal(str(fees.minimum))
+        self._currency = currency
+        self._unit = Decimal(1).scaleb(-currency.precision)
+
+    def get_commission(self, order: Any, fill_qty: Any, fill_px: Any, instrument: Any) -> Money:
+        if self._model == "none":
+            return Money(0, self._currency)
+        base = {
+            "per_share": fill_qty.as_decimal(),
+            "percent": fill_qty.as_decimal() * fill_px.as_decimal(),
+            "fixed": Decimal(1),
+        }[self._model]
+        fee = max(base * self._rate, self._minimum)
+        return Money(fee.quantize(self._unit, ROUND_HALF_UP), self._currency)
+
+
+class _SlippageFillModel(FillModel):
+    """Market fills lose a fraction of the price; the seed is set even when nothing is drawn from it."""
+
+    def __init__(self, slippage: float, seed: int) -> None:
+        super().__init__(prob_slippage=0.0, random_seed=seed)
+        self._slippage = slippage
+
+    def get_orderbook_for_fill_simulation(
+        self, instrument: Any, order: Any, best_bid: Any, best_ask: Any
+    ) -> OrderBook | None:
+        if not self._slippage or order.liquidity_side != LiquiditySide.TAKER:
+            return None
+        if order.order_type not in (OrderType.MARKET, OrderType.LIMIT):
+            return None
+        ask = best_ask.as_double() * (1 + self._slippage)
+        bid = best_bid.as_double() * (1 - self._slippage)
+        return _one_level_book(instrument, bid, ask)
+
+
+def _one_level_book(instrument: Any, bid: float, ask: float) -> OrderBook:
+    book = OrderBook(instrument.id, BookType.L2_MBP)
+    size = instrument.make_qty(_PLENTY)
+    for number, (side, price) in enumerate(((OrderSide.BUY, bid), (OrderSide.SELL, ask)), start=1):
+        level = BookOrder(side, Price(price, instrument.price_precision), size, number)
+        book.add(level, 0, 0)
+    return book
+
+
+@contextmanager
+def _sampled(engine: BacktestEngine, events: Events, progress: Progress | None) -> Iterator[None]:
+    """Report progress from a thread that reads the engine's counter: the bars themselves pay nothing for it."""
+    if progress is None:
+        yield
+        return
+    done = threading.Event()
+
+    def sample() -> None:
+        while not done.wait(_PROGRESS_SECONDS):
+            progress(engine.iteration // events.per_bar, len(events.bars))
+
+    thread = threading.Thread(target=sample, daemon=True, name="ntrader-progress")
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _fill(event: OrderFilled) -> Fill:
+    return Fill(
+        time=event.ts_event,
+        side="buy" if event.order_side == OrderSide.BUY else "sell",
+        quantity=event.last_qty.as_double(),
+        price=event.last_px.as_double(),
+        fee=event.commission.as_double(),
+        order_type=OrderType(event.order_type).name,
+    )
+
+
+def _result(config: RunConfig, bars: Bars, fills: list[Fill]) -> RunResult:
+    trades, open_quantity = round_trips(fills)
+    return RunResult(
+        initial_capital=float(config.initial_capital),
+        equity_curve=_mark_to_market(config, bars, fills),
+        fills=tuple(fills),
+        trades=trades,
+        open_quantity=open_quantity,
+        bars=len(bars),
+    )
+
+
+def _mark_to_market(config: RunConfig, bars: Bars, fills: list[Fill]) -> EquityCurve:
+    """Cash plus position times close at each bar, from the fills: exact for one instrument, and free."""
+    times = np.array([fill.time for fill in fills], dtype=np.int64)
+    cash = np.cumsum([float(config.initial_capital), *(_cash_flow(fill) for fill in fills)])
+    held = np.cumsum([0.0, *(_signed(fill) for fill in fills)])
+    known = np.searchsorted(times, bars.times, side="right")
+    close = np.round(bars.close, config.instrument.price_precision)
+    return EquityCurve(times=bars.times, equity=cash[known] + held[known] * close)
+
+
+def _signed(fill: Fill) -> float:
+    return fill.quantity if fill.side == "buy" else -fill.quantity
+
+
+def _cash_flow(fill: Fill) -> float:
+    return -_signed(fill) * fill.price - fill.fee
