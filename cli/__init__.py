@@ -1,0 +1,1 @@
+"""Words in, words out: options, exit codes, tables. No logic."""

@@ -145,7 +145,9 @@ class RunConfig(_Frozen):
 class RunRequest(_Frozen):
     """What a person asks for: a config file, overrides, or both. Overrides win."""
 
-    config_path: str | None = Field(default=None, description="A YAML file such as config/strategies/sma_crossover.yaml")
+    config_path: str | None = Field(
+        default=None, description="A YAML file such as config/strategies/sma_crossover.yaml"
+    )
     strategy: str | None = Field(default=None, description="A strategy's key, name or import path")
     parameters: dict[str, Scalar] = Field(default_factory=dict, description="Strategy parameters to override")
     symbol: str | None = None

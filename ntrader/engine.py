@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,11 +31,19 @@ from nautilus_trader.config import LoggingConfig
 from nautilus_trader.model.book import OrderBook
 from nautilus_trader.model.currencies import Currency
 from nautilus_trader.model.data import Bar, BarType, BookOrder, TradeTick
-from nautilus_trader.model.enums import AccountType, BookType, LiquiditySide, OmsType, OrderSide, OrderType
+from nautilus_trader.model.enums import (
+    AccountType,
+    BookType,
+    LiquiditySide,
+    OmsType,
+    OrderSide,
+    OrderStatus,
+    OrderType,
+    TimeInForce,
+)
 from nautilus_trader.model.events import OrderFilled
 from nautilus_trader.model.identifiers import InstrumentId, TraderId, Venue
 from nautilus_trader.model.objects import Money, Price
-from nautilus_trader.trading.strategy import Strategy
 
 from ntrader.config import FeesConfig, RunConfig
 from ntrader.data.bars import Bars
@@ -74,7 +83,7 @@ def simulate(config: RunConfig, bars: Bars, progress: Progress | None = None) ->
 def simulate_events(config: RunConfig, events: Events, progress: Progress | None = None) -> RunResult:
     """The same over events that were built before: what a sweep calls for each of its trials."""
     random.seed(config.seed)
-    np.random.seed(config.seed)  # noqa: NPY002 - the global generator is the one a strategy may use unknowingly
+    np.random.seed(config.seed)
     engine = _Engine(config=_ENGINE_CONFIG)
     fills: list[Fill] = []
     try:
@@ -87,9 +96,10 @@ def simulate_events(config: RunConfig, events: Events, progress: Progress | None
         with _sampled(engine, events, progress):
             _run(engine)
         _refuse_early_stop(engine, events, fills, config)
+        notes = _order_notes(engine, events)
     finally:
         engine.dispose()
-    return _result(config, events.bars, fills)
+    return _result(config, events.bars, fills, notes)
 
 
 def build_events(config: RunConfig, bars: Bars) -> Events:
@@ -182,6 +192,23 @@ def _last_fill(fills: list[Fill], config: RunConfig) -> str:
     cash = float(config.initial_capital) + sum(_cash_flow(fill) for fill in fills)
     last = fills[-1]
     return f", after a {last.side} of {last.quantity:g} at {last.price:g} that left {cash:,.2f} in cash"
+
+
+def _order_notes(engine: BacktestEngine, events: Events) -> tuple[str, ...]:
+    """Orders that came to nothing, by reason. Raises StrategyError for an order the fast mode cannot play out."""
+    reasons: Counter[str] = Counter()
+    for order in engine.cache.orders():
+        immediate = order.order_type == OrderType.MARKET or order.time_in_force == TimeInForce.IOC
+        if not (events.bar_execution or immediate):
+            raise StrategyError(
+                f"the strategy promised market orders only and sent a {OrderType(order.order_type).name}",
+                hint="Return False from its sends_only_market_orders.",
+            )
+        if order.status in (OrderStatus.DENIED, OrderStatus.REJECTED):
+            reasons[f"{OrderStatus(order.status).name.lower()}: {order.last_event.reason.partition(':')[0]}"] += 1
+        elif order.status == OrderStatus.CANCELED and order.time_in_force == TimeInForce.IOC:
+            reasons["cancelled: the price at the fill was beyond what the account could pay"] += 1
+    return tuple(f"{count} order{'s' if count > 1 else ''} {reason}" for reason, count in sorted(reasons.items()))
 
 
 def _open_ticks(bars: Bars, precision: int, offset: int) -> list[TradeTick]:
@@ -285,7 +312,7 @@ def _fill(event: OrderFilled) -> Fill:
     )
 
 
-def _result(config: RunConfig, bars: Bars, fills: list[Fill]) -> RunResult:
+def _result(config: RunConfig, bars: Bars, fills: list[Fill], notes: tuple[str, ...]) -> RunResult:
     trades, open_quantity = round_trips(fills)
     return RunResult(
         initial_capital=float(config.initial_capital),
@@ -294,6 +321,7 @@ def _result(config: RunConfig, bars: Bars, fills: list[Fill]) -> RunResult:
         trades=trades,
         open_quantity=open_quantity,
         bars=len(bars),
+        notes=notes,
     )
 
 

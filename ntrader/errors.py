@@ -23,9 +23,7 @@ class NtraderError(Exception):
         return _rebuild, (type(self), self.message, self.hint, self.__dict__)
 
 
-def _rebuild(
-    kind: type[NtraderError], message: str, hint: str | None, state: dict[str, object]
-) -> NtraderError:
+def _rebuild(kind: type[NtraderError], message: str, hint: str | None, state: dict[str, object]) -> NtraderError:
     error = kind.__new__(kind)
     Exception.__init__(error, message)
     error.__dict__.update(state)

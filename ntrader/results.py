@@ -54,7 +54,10 @@ class Trade:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunResult:
-    """What one simulation produced. `open_quantity` is the signed position still held at the end."""
+    """What one simulation produced. `open_quantity` is the signed position still held at the end.
+
+    `notes` are for people: orders that came to nothing, with the reason. They are not part of the result digest.
+    """
 
     initial_capital: float
     equity_curve: EquityCurve
@@ -62,6 +65,7 @@ class RunResult:
     trades: tuple[Trade, ...]
     open_quantity: float
     bars: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,9 +39,7 @@ class Settings:
         return mask_url(self.database_url) if self.database_url else "embedded PostgreSQL"
 
 
-def load_settings(
-    environ: dict[str, str] | None = None, *, dotenv: Path | None = Path(".env")
-) -> Settings:
+def load_settings(environ: dict[str, str] | None = None, *, dotenv: Path | None = Path(".env")) -> Settings:
     """Read the settings; the environment wins over `.env`, which wins over the defaults.
 
     Raises ConfigError naming the variable and the value that does not fit.

@@ -1,0 +1,1 @@
+"""What we remember: SQLModel tables, psycopg and an embedded PostgreSQL. Values in, frozen values out."""

@@ -1,0 +1,1 @@
+"""The Prefect border: @task functions of a few lines."""

@@ -69,8 +69,9 @@ def parse_timeframe(text: str) -> Timeframe:
 class Bars:
     """The bars of one instrument, oldest first.
 
-    `times` are the *close* of each bar, nanoseconds since 1970 UTC, strictly increasing; the other columns are
-    float64 of the same length. `origin` is where a person finds them (a file, "sample", a catalog).
+    `times` are the *close* of each bar, nanoseconds since 1970 UTC, strictly increasing; the other columns
+    are float64 of the same length. `origin` is where a person finds them (a file, "sample", a catalog);
+    `notes` are what that person should know about them, such as a period only partly covered.
     """
 
     symbol: str
@@ -83,6 +84,7 @@ class Bars:
     close: NDArray[np.float64]
     volume: NDArray[np.float64]
     origin: str
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.times)

@@ -17,7 +17,7 @@ from nautilus_trader.config import StrategyConfig
 from nautilus_trader.trading.strategy import Strategy
 
 from ntrader.errors import ConfigError, StrategyError, UnknownStrategyError
-from ntrader.strategies.registry import find_entry
+from ntrader.strategies.registry import identity
 
 if TYPE_CHECKING:
     from ntrader.config import RunConfig
@@ -69,11 +69,11 @@ def load_strategy(path: str) -> StrategyClass:
             f"module {module_name} has no Nautilus Strategy named {class_name!r}",
             hint=f"Did you mean {module_name}:{near[0]}?" if near else None,
         )
-    entry = find_entry(path)
+    name, kind = identity(path)
     return StrategyClass(
         path=path,
-        name=entry.name if entry else class_name,
-        strategy_type=entry.strategy_type if entry else str(getattr(found, "strategy_type", "custom")),
+        name=name,
+        strategy_type=kind,
         strategy=found,
         config=_config_class(found),
     )
@@ -117,9 +117,7 @@ def sends_only_market_orders(config: RunConfig) -> bool:
 
 def _import(module_name: str, path: str) -> Any:
     if not module_name or not path.partition(":")[2]:
-        raise UnknownStrategyError(
-            f"{path!r} is not an import path", hint="Write it like my_package.mine:MyStrategy."
-        )
+        raise UnknownStrategyError(f"{path!r} is not an import path", hint="Write it like my_package.mine:MyStrategy.")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:

@@ -66,3 +66,9 @@ def strategy_path(text: str) -> str:
     raise UnknownStrategyError(
         f"there is no strategy {text!r}", hint=f"{hint} Your own: --strategy my_package.mine:MyStrategy."
     )
+
+
+def identity(path: str) -> tuple[str, str]:
+    """The name and type to record for a strategy's import path; a strategy of one's own is named by its class."""
+    entry = find_entry(path)
+    return (entry.name, entry.strategy_type) if entry else (path.partition(":")[2], "custom")

@@ -1,0 +1,89 @@
+"""One backtest: load-config, run-backtest, compute-metrics, persist."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from prefect import flow
+
+from ntrader import progress
+from ntrader.config import RunConfig, RunRequest
+from ntrader.results import Execution, Metrics
+from ntrader.settings import Settings, load_settings
+from ntrader.strategies.registry import identity
+from ntrader.summary import markdown_summary, title
+from storage import recording
+from storage.recording import Failure, NewRun, lease_kept
+from tasks.compute_metrics import compute_metrics
+from tasks.label import flow_run_id, label_flow_run, publish_summary
+from tasks.load_config import load_config
+from tasks.persist import save_failure, save_success, start_run
+from tasks.run_backtest import run_backtest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BacktestOutcome:
+    """A successful run; `saved` says whether it is in the database."""
+
+    run_id: UUID
+    config: RunConfig
+    strategy_name: str
+    execution: Execution
+    metrics: Metrics
+    saved: bool
+
+
+@flow(name="backtest", validate_parameters=True)
+def backtest(request: RunRequest, run_id: UUID | None = None, save: bool = True) -> BacktestOutcome:
+    """Run one backtest and record it, whatever becomes of it.
+
+    Args:
+        request: What to run: a config file, single settings, or both.
+        run_id: The Run ID to record it under; a new one by default.
+        save: Whether to record it in the database.
+    """
+    settings = load_settings()
+    run_id = run_id or uuid4()
+    config = load_config(request, settings.home)
+    name, kind = identity(config.strategy.path)
+    label_flow_run(title(run_id, name, config), [f"run:{run_id}", f"strategy:{name}", f"symbol:{config.data.symbol}"])
+    if save:
+        start_run(settings, NewRun(run_id, config, name, kind, request.config_path, flow_run_id()))
+    with _recorded(settings, run_id, save=save):
+        execution = run_backtest(config, settings.home)
+        metrics = compute_metrics(execution.result, config.annualization)
+        if save:
+            progress.report("saving")
+            save_success(settings, run_id, execution, metrics)
+    publish_summary(markdown_summary(run_id, name, config, execution, metrics, saved=save), f"Run {run_id}")
+    return BacktestOutcome(run_id, config, name, execution, metrics, saved=save)
+
+
+@contextmanager
+def _recorded(settings: Settings, run_id: UUID, *, save: bool) -> Iterator[None]:
+    """Whatever happens inside is written down: an error as failed, an interruption as interrupted."""
+    if not save:
+        yield
+        return
+    try:
+        with lease_kept(settings, run_id):
+            yield
+    except Exception as error:
+        save_failure(settings, run_id, failure_of(error))
+        raise
+    except BaseException as interruption:
+        # Prefect is being torn down: no task can be started any more.
+        recording.save_failure(settings, run_id, failure_of(interruption))
+        raise
+
+
+def failure_of(error: BaseException) -> Failure:
+    """An error as it is stored; what is not an Exception (Ctrl-C, SIGTERM) interrupted the run."""
+    trace = getattr(error, "traceback_text", None) or "".join(traceback.format_exception(error))
+    if isinstance(error, Exception):
+        return Failure("failed", type(error).__name__, str(error) or type(error).__name__, trace)
+    return Failure("interrupted", "Interrupted", f"interrupted by {type(error).__name__}", trace)

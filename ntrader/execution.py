@@ -1,0 +1,27 @@
+"""execute(config) -> Execution: load the bars, simulate, and prove what went in and what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ntrader.config import RunConfig
+from ntrader.data.fingerprint import data_fingerprint
+from ntrader.data.load import load_bars
+from ntrader.engine import Progress, build_events, simulate_events
+from ntrader.fingerprints import fingerprints, result_digest
+from ntrader.results import Execution
+
+
+def execute(config: RunConfig, home: Path, progress: Progress | None = None) -> Execution:
+    """Raises DataError where bars are missing or bad, StrategyError and EngineStoppedError from the engine."""
+    bars = load_bars(config.data, home)
+    events = build_events(config, bars)
+    result = simulate_events(config, events, progress)
+    return Execution(
+        result=result,
+        fingerprints=fingerprints(config, data_fingerprint(bars)),
+        result_digest=result_digest(result),
+        first_bar=int(bars.times[0]),
+        last_bar=int(bars.times[-1]),
+        notes=(*bars.notes, *result.notes),
+    )

@@ -1,0 +1,30 @@
+"""From what a person asked for to the complete RunConfig: nothing is left to a default that may change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ntrader.config import RunConfig, RunRequest, build_config, read_request
+from ntrader.data.load import resolve_source
+from ntrader.errors import ConfigError
+from ntrader.strategies.loader import complete_parameters, load_strategy
+from ntrader.strategies.registry import strategy_path
+
+
+def resolve(request: RunRequest, home: Path) -> RunConfig:
+    """Validate everything that can be known before bars are loaded, and write every default out.
+
+    Raises ConfigError, UnknownStrategyError or AmbiguousError (two sources have the symbol).
+    """
+    config = build_config(read_request(request), origin=request.config_path or "the request")
+    path = strategy_path(config.strategy.path)
+    parameters = complete_parameters(load_strategy(path), config.strategy.parameters)
+    if parameters.get("allow_short") is True and config.venue.account_type == "CASH":
+        raise ConfigError(
+            "allow_short needs a margin account, and account_type is CASH", hint="Add --account-type MARGIN."
+        )
+    data = resolve_source(config.data, home)
+    if data.path:
+        data = data.model_copy(update={"path": str(Path(data.path).expanduser().absolute())})
+    strategy = config.strategy.model_copy(update={"path": path, "parameters": parameters})
+    return config.model_copy(update={"strategy": strategy, "data": data})

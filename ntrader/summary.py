@@ -1,0 +1,51 @@
+"""A finished run in Markdown: what Prefect's pages show of it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from ntrader.config import RunConfig
+from ntrader.results import Execution, Metrics
+
+
+def title(run_id: UUID, strategy_name: str, config: RunConfig) -> str:
+    """`SMA Crossover AAPL 1f3a9c2e-...`: readable first, and unique by the Run ID."""
+    return f"{strategy_name} {config.data.symbol} {run_id}"
+
+
+def markdown_summary(
+    run_id: UUID, strategy_name: str, config: RunConfig, execution: Execution, metrics: Metrics, *, saved: bool
+) -> str:
+    period = f"{config.data.start or 'first bar'} to {config.data.end or 'last bar'}"
+    rows = {
+        "Total return": _fraction(metrics.total_return),
+        "Sharpe ratio": _number(metrics.sharpe_ratio),
+        "Max drawdown": _fraction(metrics.max_drawdown),
+        "Trades": str(metrics.total_trades),
+        "Win rate": _fraction(metrics.win_rate),
+        "Final balance": _number(metrics.final_balance),
+    }
+    parameters = ", ".join(f"{name} {value}" for name, value in config.strategy.parameters.items() if value is not None)
+    return "\n".join(
+        [
+            f"## {strategy_name} on {config.data.symbol}",
+            "",
+            f"{period}, {config.data.timeframe}, {execution.result.bars:,} bars. {parameters}.",
+            "",
+            "| Metric | Value |",
+            "|---|---:|",
+            *(f"| {name} | {value} |" for name, value in rows.items()),
+            "",
+            f"Run ID `{run_id}`" + ("" if saved else " (not saved)"),
+            "",
+            f"Run key `{execution.fingerprints.run_key}`, result digest `{execution.result_digest}`",
+        ]
+    )
+
+
+def _fraction(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.4f}"
+
+
+def _number(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:,.2f}"

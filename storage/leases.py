@@ -1,0 +1,65 @@
+"""Who runs a run, and whether it still does: a kill leaves no chance to say goodbye."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from functools import cache
+from pathlib import Path
+
+# On another machine a dead owner is known by its lease alone; on this one its process is looked at.
+LEASE_SECONDS = 300
+RENEW_SECONDS = 30
+
+
+def owner() -> str:
+    """This process, recognisable after its pid has been given to another: machine, boot, pid and start time."""
+    return owner_of(os.getpid())
+
+
+def owner_of(pid: int) -> str:
+    """The same for another process of this machine."""
+    return f"{_machine()}/{pid}/{_started(pid)}"
+
+
+def is_dead(lease_owner: str) -> bool:
+    """True only when the owner was a process of this very machine and boot, and it is no more."""
+    machine, _, process = lease_owner.partition("/")
+    pid, _, started = process.partition("/")
+    if machine != _machine() or not pid.isdigit():
+        return False
+    return not _exists(int(pid)) or _started(int(pid)) != started
+
+
+@cache
+def _machine() -> str:
+    boot = _read(Path("/proc/sys/kernel/random/boot_id"))
+    try:
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        namespace = platform.system()
+    return f"{socket.gethostname()}|{boot}|{namespace}".replace("/", "_")
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[:1] != ["Z"]
+
+
+def _started(pid: int) -> str:
+    """The process' start time in clock ticks since boot; empty where the system has no /proc."""
+    fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return fields[19] if len(fields) > 19 else ""
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

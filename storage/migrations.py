@@ -1,0 +1,98 @@
+"""Bringing a database to the schema this code needs. Alembic is imported only when there is something to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ntrader.errors import DatabaseError, SchemaError
+from ntrader.settings import Settings
+from storage.database import HEAD, connect, schema_version, translate
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+
+def prepare(settings: Settings) -> None:
+    """Make sure that runs can be stored: the embedded database is migrated, another one is only looked at.
+
+    Raises SchemaError when a database that is not ours to change is behind, DatabaseError when it cannot be had.
+    """
+    found = current(settings)
+    if found == HEAD:
+        return
+    if settings.embedded:
+        upgrade(settings)
+        return
+    state = f"is at {found}" if found else "has no ntrader tables yet"
+    raise SchemaError(
+        f"the database schema {state}, this ntrader needs {HEAD}",
+        hint="Run `ntrader db upgrade`." if not found or found < HEAD else "Upgrade ntrader.",
+    )
+
+
+def current(settings: Settings) -> str | None:
+    """The revision the database is at; None where there are no tables."""
+    with connect(settings) as connection:
+        return schema_version(connection)
+
+
+def upgrade(settings: Settings, revision: str = "head") -> None:
+    """Migrate up to `revision`. Two at once are safe: the second waits, then finds nothing to do."""
+    from alembic import command
+
+    _run(settings, lambda config: command.upgrade(config, revision))
+
+
+def downgrade(settings: Settings, revision: str) -> None:
+    """Migrate down to `revision`; "base" removes every table and all that is in them."""
+    from alembic import command
+
+    _run(settings, lambda config: command.downgrade(config, revision))
+
+
+def check(settings: Settings) -> None:
+    """Raises SchemaError when the tables are not what the models say, whatever their revision claims."""
+    from alembic import command
+    from alembic.util import CommandError
+
+    try:
+        _run(settings, command.check)
+    except CommandError as error:
+        raise SchemaError(f"the tables differ from the models: {error}", hint="Run `ntrader db upgrade`.") from error
+
+
+def _run(settings: Settings, action: object) -> None:
+    import psycopg
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        action(_config(settings))  # type: ignore[operator]
+    except DBAPIError as error:
+        raise _explained(translate(error.orig, settings), str(error.orig)) from error
+    except psycopg.Error as error:
+        raise translate(error, settings) from error
+
+
+def _explained(error: DatabaseError, text: str) -> DatabaseError:
+    if "already exists" not in text:
+        return error
+    return SchemaError(
+        f"a table is there already, but not from a migration: {' '.join(text.split())}",
+        hint="Use an empty database, or move the table out of the way.",
+    )
+
+
+def _config(settings: Settings) -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
+    config.attributes["settings"] = settings
+    return config
+
+
+def _scripts() -> Path:
+    """Beside the packages in a checkout, inside this one in an installed wheel."""
+    installed = Path(__file__).parent / "alembic"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "alembic"

@@ -1,0 +1,232 @@
+"""The tables. Nothing here validates: the core checks values, and PostgreSQL's constraints have the last word."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Numeric,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+STATUSES = ("running", "success", "failed", "interrupted")
+# Copied from performance_metrics when a run finishes, so that filter and sort are served by one index.
+HEADLINE_METRICS = (
+    "total_return",
+    "final_balance",
+    "cagr",
+    "sharpe_ratio",
+    "sortino_ratio",
+    "max_drawdown",
+    "calmar_ratio",
+    "volatility",
+    "win_rate",
+    "profit_factor",
+    "total_trades",
+)
+
+# Alembic and `create_all` name constraints alike, so that a later migration can name what it changes.
+SQLModel.metadata.naming_convention = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+def _text(**options: Any) -> Any:
+    return Field(default=None, sa_column=Column(Text, **options))
+
+
+def _double() -> Any:
+    return Field(default=None, sa_column=Column(Double))
+
+
+def _moment(**options: Any) -> Any:
+    return Field(default=None, sa_column=Column(DateTime(timezone=True), **options))
+
+
+def finite(*columns: str) -> tuple[CheckConstraint, ...]:
+    """NaN sorts above everything and infinity breaks every mean: undefined is NULL."""
+    return tuple(
+        CheckConstraint(f"{name} NOT IN ('NaN', 'Infinity', '-Infinity')", name=f"{name}_finite") for name in columns
+    )
+
+
+class BacktestRun(SQLModel, table=True):
+    """One execution. Immutable once it is no longer running, but for its tags and notes."""
+
+    __tablename__ = "backtest_runs"
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, primary_key=True, autoincrement=True))
+    run_id: UUID = Field(unique=True)
+    strategy_name: str = _text(nullable=False)
+    strategy_type: str = _text(nullable=False)
+    strategy_path: str = _text(nullable=False)
+    config_path: str | None = _text()
+    instrument_symbol: str = _text(nullable=False)
+    data_source: str = _text(nullable=False)
+    start_date: datetime | None = _moment()
+    end_date: datetime | None = _moment()
+    initial_capital: Decimal = Field(sa_column=Column(Numeric, nullable=False))
+    execution_status: str = _text(nullable=False)
+    execution_duration_seconds: float | None = _double()
+    error_type: str | None = _text()
+    error_message: str | None = _text()
+    error_traceback: str | None = _text()
+    config_snapshot: dict[str, Any] = Field(sa_column=Column(JSONB(none_as_null=True), nullable=False))
+    config_fingerprint: str | None = _text()
+    data_fingerprint: str | None = _text()
+    code_fingerprint: str | None = _text()
+    engine_fingerprint: str | None = _text()
+    environment_fingerprint: str | None = _text()
+    run_key: str | None = _text()
+    result_digest: str | None = _text()
+    reproduced_from_run_id: int | None = Field(
+        default=None, sa_column=Column(BigInteger, ForeignKey("backtest_runs.id", ondelete="SET NULL"))
+    )
+    sweep_id: int | None = Field(default=None, sa_column=Column(BigInteger))
+    trial_number: int | None = Field(default=None, sa_column=Column(Integer))
+    flow_run_id: UUID | None = None
+    tags: dict[str, str] = Field(
+        default_factory=dict,
+        sa_column=Column(JSONB(none_as_null=True), nullable=False, server_default=text("'{}'::jsonb")),
+    )
+    notes: str | None = _text()
+    warnings: list[str] = Field(
+        default_factory=list, sa_column=Column(ARRAY(Text), nullable=False, server_default=text("'{}'"))
+    )
+    lease_owner: str | None = _text()
+    lease_expires_at: datetime | None = _moment()
+    total_return: float | None = _double()
+    final_balance: float | None = _double()
+    cagr: float | None = _double()
+    sharpe_ratio: float | None = _double()
+    sortino_ratio: float | None = _double()
+    max_drawdown: float | None = _double()
+    calmar_ratio: float | None = _double()
+    volatility: float | None = _double()
+    win_rate: float | None = _double()
+    profit_factor: float | None = _double()
+    total_trades: int | None = Field(default=None, sa_column=Column(Integer))
+    created_at: datetime = _moment(nullable=False, server_default=text("now()"))
+    started_at: datetime = _moment(nullable=False, server_default=text("now()"))
+    finished_at: datetime | None = _moment()
+
+    __table_args__ = (
+        CheckConstraint(f"execution_status IN {STATUSES}", name="execution_status"),
+        CheckConstraint("(execution_status = 'running') = (finished_at IS NULL)", name="finished"),
+        CheckConstraint("execution_status <> 'failed' OR error_message IS NOT NULL", name="failed_says_why"),
+        CheckConstraint("execution_status <> 'success' OR run_key IS NOT NULL", name="success_has_run_key"),
+        CheckConstraint("execution_status <> 'success' OR result_digest IS NOT NULL", name="success_has_digest"),
+        CheckConstraint("start_date <= end_date", name="period"),
+        CheckConstraint("initial_capital > 0", name="initial_capital"),
+        *finite(*(name for name in HEADLINE_METRICS if name != "total_trades"), "execution_duration_seconds"),
+        Index("ix_backtest_runs_newest", text("created_at DESC"), text("id DESC"),
+              "strategy_name", "instrument_symbol"),
+        Index("ix_backtest_runs_running", "lease_expires_at", postgresql_where=text("execution_status = 'running'")),
+        Index("ix_backtest_runs_run_key", "run_key", postgresql_where=text("execution_status = 'success'")),
+        Index("ix_backtest_runs_reproduced_from_run_id", "reproduced_from_run_id",
+              postgresql_where=text("reproduced_from_run_id IS NOT NULL")),
+        Index("ix_backtest_runs_flow_run_id", "flow_run_id", postgresql_where=text("flow_run_id IS NOT NULL")),
+    )  # fmt: skip
+
+
+class PerformanceMetrics(SQLModel, table=True):
+    """Numbers derived from a finished run; one row a successful run. Fractions, never percent."""
+
+    __tablename__ = "performance_metrics"
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, primary_key=True, autoincrement=True))
+    backtest_run_id: int = Field(
+        sa_column=Column(BigInteger, ForeignKey("backtest_runs.id", ondelete="CASCADE"), nullable=False, unique=True)
+    )
+    total_return: float | None = _double()
+    final_balance: float | None = _double()
+    cagr: float | None = _double()
+    sharpe_ratio: float | None = _double()
+    sortino_ratio: float | None = _double()
+    max_drawdown: float | None = _double()
+    max_drawdown_date: datetime | None = _moment()
+    calmar_ratio: float | None = _double()
+    volatility: float | None = _double()
+    total_trades: int = Field(default=0, sa_column=Column(Integer, nullable=False))
+    winning_trades: int = Field(default=0, sa_column=Column(Integer, nullable=False))
+    losing_trades: int = Field(default=0, sa_column=Column(Integer, nullable=False))
+    win_rate: float | None = _double()
+    profit_factor: float | None = _double()
+    expectancy: float | None = _double()
+    avg_win: float | None = _double()
+    avg_loss: float | None = _double()
+    skewness: float | None = _double()
+    kurtosis: float | None = _double()
+    return_observations: int = Field(default=0, sa_column=Column(Integer, nullable=False))
+
+    __table_args__ = (
+        CheckConstraint("max_drawdown <= 0", name="max_drawdown"),
+        CheckConstraint("win_rate BETWEEN 0 AND 1", name="win_rate"),
+        CheckConstraint("avg_loss <= 0", name="avg_loss"),
+        CheckConstraint("winning_trades + losing_trades <= total_trades", name="trades"),
+        CheckConstraint("least(total_trades, winning_trades, losing_trades, return_observations) >= 0", name="counts"),
+        *finite(
+            *("total_return", "final_balance", "cagr", "sharpe_ratio", "sortino_ratio", "max_drawdown"),
+            *("calmar_ratio", "volatility", "win_rate", "profit_factor", "expectancy", "avg_win", "avg_loss"),
+            *("skewness", "kurtosis"),
+        ),
+    )
+
+
+class EquityCurveRow(SQLModel, table=True):
+    """The equity curve of a run in one compressed column each (storage/codec.py): lossless, a fifth of plain rows."""
+
+    __tablename__ = "equity_curves"
+
+    backtest_run_id: int = Field(
+        sa_column=Column(BigInteger, ForeignKey("backtest_runs.id", ondelete="CASCADE"), primary_key=True)
+    )
+    points: int = Field(sa_column=Column(Integer, nullable=False))
+    times: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    equity: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+    __table_args__ = (CheckConstraint("points >= 0", name="points"),)
+
+
+class TradeRow(SQLModel, table=True):
+    """A closed round trip; `trade_number` counts from 1 in the order they closed."""
+
+    __tablename__ = "trades"
+
+    backtest_run_id: int = Field(
+        sa_column=Column(BigInteger, ForeignKey("backtest_runs.id", ondelete="CASCADE"), primary_key=True)
+    )
+    trade_number: int = Field(sa_column=Column(Integer, primary_key=True))
+    side: str = _text(nullable=False)
+    quantity: float = Field(sa_column=Column(Double, nullable=False))
+    entry_time: datetime = _moment(nullable=False)
+    entry_price: float = Field(sa_column=Column(Double, nullable=False))
+    exit_time: datetime = _moment(nullable=False)
+    exit_price: float = Field(sa_column=Column(Double, nullable=False))
+    fees: float = Field(sa_column=Column(Double, nullable=False))
+    pnl: float = Field(sa_column=Column(Double, nullable=False))
+
+    __table_args__ = (
+        CheckConstraint("side IN ('long', 'short')", name="side"),
+        CheckConstraint("quantity > 0", name="quantity"),
+        CheckConstraint("entry_time <= exit_time", name="times"),
+        *finite("quantity", "entry_price", "exit_price", "fees", "pnl"),
+    )

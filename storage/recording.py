@@ -1,0 +1,212 @@
+"""Writing runs: a row before anything is loaded, and the outcome in one transaction. Every call may be repeated."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.engine import Connection
+
+from ntrader.config import RunConfig, first_moment, last_moment, sha256
+from ntrader.errors import DatabaseError
+from ntrader.results import Execution, Metrics, Trade
+from ntrader.settings import Settings
+from storage.codec import encode
+from storage.database import transaction
+from storage.leases import LEASE_SECONDS, RENEW_SECONDS, owner
+from storage.models import HEADLINE_METRICS, BacktestRun, EquityCurveRow, PerformanceMetrics, TradeRow
+
+_runs = BacktestRun.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """What is known of a run before it has begun."""
+
+    run_id: UUID
+    config: RunConfig
+    strategy_name: str
+    strategy_type: str
+    config_path: str | None = None
+    flow_run_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a run has no result. `status` is "failed" or "interrupted"."""
+
+    status: str
+    error_type: str
+    message: str
+    traceback: str | None
+
+
+def start_run(settings: Settings, run: NewRun) -> None:
+    """Write the row with status `running` and a lease for this process. A second call with the run_id adds nothing."""
+    config = run.config
+    values = {
+        "run_id": run.run_id,
+        "strategy_name": run.strategy_name,
+        "strategy_type": run.strategy_type,
+        "strategy_path": config.strategy.path,
+        "config_path": run.config_path,
+        "instrument_symbol": config.data.symbol,
+        "data_source": config.data.source,
+        "start_date": first_moment(config.data.start) if config.data.start else None,
+        "end_date": last_moment(config.data.end) if config.data.end else None,
+        "initial_capital": config.initial_capital,
+        "execution_status": "running",
+        "config_snapshot": config.snapshot(),
+        "config_fingerprint": sha256(config.canonical_json()),
+        "flow_run_id": run.flow_run_id,
+        "tags": {},
+        "warnings": [],
+        "lease_owner": owner(),
+        "lease_expires_at": _lease_end(),
+    }
+    with transaction(settings) as connection:
+        connection.execute(upsert(_runs).values(values).on_conflict_do_nothing(index_elements=["run_id"]))
+
+
+def renew_lease(settings: Settings, run_id: UUID) -> None:
+    """Say that the run is still being worked on."""
+    with transaction(settings) as connection:
+        connection.execute(
+            update(_runs)
+            .where(_runs.c.run_id == run_id, _runs.c.execution_status == "running")
+            .values(lease_expires_at=_lease_end())
+        )
+
+
+@contextmanager
+def lease_kept(settings: Settings, run_id: UUID) -> Iterator[None]:
+    """Renew the run's lease in the background for as long as the block lasts."""
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(RENEW_SECONDS):
+            # A lease lasts for many renewals: one that fails is made up for by the next.
+            with suppress(DatabaseError):
+                renew_lease(settings, run_id)
+
+    thread = threading.Thread(target=renew, daemon=True, name="ntrader-lease")
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def save_success(settings: Settings, run_id: UUID, execution: Execution, metrics: Metrics) -> None:
+    """Metrics, equity curve, trades and the final state of the run, all or nothing.
+
+    A repeated call finds its own result and changes nothing. Raises DatabaseError when the run has meanwhile been
+    finished by somebody else.
+    """
+    prints = asdict(execution.fingerprints)
+    final = {
+        "execution_status": "success",
+        "result_digest": execution.result_digest,
+        "run_key": prints.pop("run_key"),
+        **{f"{name}_fingerprint": value for name, value in prints.items()},
+        **{name: getattr(metrics, name) for name in HEADLINE_METRICS},
+        "start_date": func.coalesce(_runs.c.start_date, moment(execution.first_bar)),
+        "end_date": func.coalesce(_runs.c.end_date, moment(execution.last_bar)),
+        "warnings": list(execution.notes),
+    }
+    with transaction(settings) as connection:
+        row_id = _finish(connection, run_id, final, execution.result_digest)
+        if row_id is not None:
+            _add_result(connection, row_id, execution, metrics)
+
+
+def save_failure(settings: Settings, run_id: UUID, failure: Failure) -> None:
+    """The final state of a run without a result; a run that is finished already stays as it is."""
+    final = {
+        "execution_status": failure.status,
+        "error_type": failure.error_type,
+        "error_message": failure.message.replace("\x00", ""),
+        "error_traceback": failure.traceback.replace("\x00", "") if failure.traceback else None,
+    }
+    with transaction(settings) as connection:
+        _update(connection, run_id, final)
+
+
+def _finish(connection: Connection, run_id: UUID, final: dict[str, Any], digest: str) -> int | None:
+    row_id = _update(connection, run_id, final)
+    if row_id is not None:
+        return row_id
+    found = connection.execute(
+        select(_runs.c.execution_status, _runs.c.result_digest).where(_runs.c.run_id == run_id)
+    ).first()
+    if found is not None and found.execution_status == "success" and found.result_digest == digest:
+        return None
+    state = f"is {found.execution_status} already" if found else "has no row"
+    raise DatabaseError(f"run {run_id} {state}: its result was not saved", hint="Run the backtest again.")
+
+
+def _update(connection: Connection, run_id: UUID, final: dict[str, Any]) -> int | None:
+    now = func.clock_timestamp()
+    statement = (
+        update(_runs)
+        .where(_runs.c.run_id == run_id, _runs.c.execution_status == "running")
+        .values(
+            **final,
+            finished_at=now,
+            execution_duration_seconds=func.extract("epoch", now - _runs.c.started_at),
+            lease_owner=None,
+            lease_expires_at=None,
+        )
+        .returning(_runs.c.id)
+    )
+    row_id: int | None = connection.execute(statement).scalar()
+    return row_id
+
+
+def _add_result(connection: Connection, row_id: int, execution: Execution, metrics: Metrics) -> None:
+    curve = execution.result.equity_curve
+    measured = asdict(metrics) | {"max_drawdown_date": moment(metrics.max_drawdown_date)}
+    connection.execute(insert(PerformanceMetrics).values(backtest_run_id=row_id, **measured))
+    connection.execute(
+        insert(EquityCurveRow).values(
+            backtest_run_id=row_id, points=len(curve), times=encode(curve.times), equity=encode(curve.equity)
+        )
+    )
+    trades = [_trade(row_id, number, trade) for number, trade in enumerate(execution.result.trades, start=1)]
+    if trades:
+        _copy(connection, trades)
+
+
+def _copy(connection: Connection, trades: list[dict[str, Any]]) -> None:
+    columns = list(trades[0])
+    driver: Any = connection.connection.driver_connection
+    with (
+        driver.cursor() as cursor,
+        cursor.copy(f"COPY {TradeRow.__tablename__} ({', '.join(columns)}) FROM STDIN") as copy,
+    ):
+        for trade in trades:
+            copy.write_row([trade[name] for name in columns])
+
+
+def _trade(row_id: int, number: int, trade: Trade) -> dict[str, Any]:
+    times = {"entry_time": moment(trade.entry_time), "exit_time": moment(trade.exit_time)}
+    return {"backtest_run_id": row_id, "trade_number": number, **asdict(trade), **times}
+
+
+def moment(nanoseconds: int | None) -> datetime | None:
+    """PostgreSQL keeps microseconds: what is below is cut off."""
+    if nanoseconds is None:
+        return None
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=nanoseconds // 1000)
+
+
+def _lease_end() -> Any:
+    return func.now() + text(f"interval '{LEASE_SECONDS} seconds'")

@@ -1,0 +1,36 @@
+"""persist: the row before the run, and its outcome after. Each may be repeated without doubling anything."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from ntrader.results import Execution, Metrics
+from ntrader.settings import Settings
+from storage import recording
+from storage.recording import Failure, NewRun
+from tasks.retrying import DATABASE_DELAYS, worth_another_try
+
+RETRYING = {
+    "cache_policy": NO_CACHE,
+    "retries": len(DATABASE_DELAYS),
+    "retry_delay_seconds": DATABASE_DELAYS,
+    "retry_condition_fn": worth_another_try,
+}
+
+
+@task(name="persist-start", **RETRYING)
+def start_run(settings: Settings, run: NewRun) -> None:
+    recording.start_run(settings, run)
+
+
+@task(name="persist", **RETRYING)
+def save_success(settings: Settings, run_id: UUID, execution: Execution, metrics: Metrics) -> None:
+    recording.save_success(settings, run_id, execution, metrics)
+
+
+@task(name="persist-failure", **RETRYING)
+def save_failure(settings: Settings, run_id: UUID, failure: Failure) -> None:
+    recording.save_failure(settings, run_id, failure)

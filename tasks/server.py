@@ -1,0 +1,245 @@
+"""The local Prefect server: started once in the background, reused by every command, stopped by `ntrader down`.
+
+Prefect's built-in ephemeral server is never used: it takes half a minute a process and loses rows at exit. This one
+keeps its tables in the embedded PostgreSQL, in a database of its own, and listens on the loopback address only.
+Importing this module does not import Prefect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from ntrader.errors import ServiceError
+from ntrader.settings import Settings
+from storage import local
+from storage.leases import is_dead, owner_of
+
+HOST = "127.0.0.1"
+PORT = 4200
+DATABASE = "prefect"
+START_SECONDS = 180
+STOP_SECONDS = 15
+
+_HEALTH_TIMEOUT = 3.0
+_LOG_LIMIT = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """The server as its state file remembers it; `owner` tells its process from another with the same pid."""
+
+    pid: int
+    owner: str
+    api_url: str
+    started_at: str
+
+    @property
+    def ui_url(self) -> str:
+        return self.api_url.removesuffix("/api")
+
+
+def ensure_server(settings: Settings) -> str:
+    """The API URL to use: PREFECT_API_URL, or that of the local server, which is started if it does not answer.
+
+    Raises ServiceError when it does not come up; two commands at once start one server.
+    """
+    if settings.prefect_api_url:
+        return settings.prefect_api_url
+    database = local.ensure_running(settings.home, database=DATABASE)
+    state = running_server(settings.home)
+    if state is None:
+        with _lock(settings.home):
+            state = running_server(settings.home) or _start(settings.home, database)
+    return state.api_url
+
+
+def running_server(home: Path) -> ServerState | None:
+    """The local server if its process lives and it answers."""
+    state = _remembered(home)
+    if state is None or is_dead(state.owner) or not _healthy(state.api_url):
+        return None
+    return state
+
+
+def stop_server(home: Path) -> bool:
+    """Stop the local server; False if there was none."""
+    with _lock(home):
+        state = _remembered(home)
+        _state_file(home).unlink(missing_ok=True)
+        if state is None or is_dead(state.owner):
+            return False
+        _terminate(state)
+        return True
+
+
+def client_environment(settings: Settings, api_url: str) -> dict[str, str]:
+    """What Prefect's client in this process must find in its environment before it is imported."""
+    environment = {
+        "PREFECT_API_URL": api_url,
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        # A failing flow would print 77 lines to stderr; our own message says what happened, the server keeps the log.
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_CLI_COLORS": "false",
+    }
+    if not settings.prefect_api_url:
+        environment["PREFECT_HOME"] = str(settings.home / "prefect")
+    return environment
+
+
+def log_file(home: Path) -> Path:
+    return home / "logs" / "prefect-server.log"
+
+
+def _start(home: Path, database: str) -> ServerState:
+    _discard_hung(home)
+    port = _free_port()
+    api_url = f"http://{HOST}:{port}/api"
+    process = _spawn(home, port, api_url, database)
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServiceError(
+                f"the Prefect server ended while starting (exit code {process.returncode}):{_log_tail(home)}",
+                hint=f"Its log is {log_file(home)}.",
+            )
+        if _healthy(api_url):
+            return _remember(home, process.pid, api_url)
+        time.sleep(0.1)
+    process.kill()
+    raise ServiceError(
+        f"the Prefect server did not answer within {START_SECONDS} seconds", hint=f"Its log is {log_file(home)}."
+    )
+
+
+def _spawn(home: Path, port: int, api_url: str, database: str) -> subprocess.Popen[bytes]:
+    log = log_file(home)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > _LOG_LIMIT:
+        log.replace(log.with_suffix(".log.1"))
+    (home / "prefect").mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    options = ["--host", HOST, "--port", str(port), "--timeout-keep-alive", "5"]
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [*command, *options],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd=home,
+            env={**os.environ, **_server_environment(home, api_url, database)},
+        )
+
+
+def _server_environment(home: Path, api_url: str, database: str) -> dict[str, str]:
+    return {
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_API_URL": api_url,
+        "PREFECT_API_DATABASE_CONNECTION_URL": _asyncpg_url(database),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        # Task runs are written in batches: three times less work for the server than one by one.
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    }
+
+
+def _asyncpg_url(conninfo: str) -> str:
+    from psycopg.conninfo import conninfo_to_dict
+
+    parts = conninfo_to_dict(conninfo)
+    host = quote(str(parts["host"]), safe="")
+    return f"postgresql+asyncpg://{quote(str(parts['user']))}@/{quote(str(parts['dbname']))}?host={host}"
+
+
+def _free_port() -> int:
+    """Prefect's usual port, or any other where that is taken."""
+    for port in (PORT, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            found: int = probe.getsockname()[1]
+            return found
+    raise ServiceError("no free port on the loopback address")
+
+
+def _healthy(api_url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{api_url}/health", timeout=_HEALTH_TIMEOUT) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def _discard_hung(home: Path) -> None:
+    state = _remembered(home)
+    if state is not None and not is_dead(state.owner):
+        _terminate(state)
+
+
+def _terminate(state: ServerState) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(state.pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline:
+            if is_dead(state.owner):
+                return
+            time.sleep(0.05)
+        os.killpg(state.pid, signal.SIGKILL)
+
+
+def _remember(home: Path, pid: int, api_url: str) -> ServerState:
+    state = ServerState(pid, owner_of(pid), api_url, datetime.now(UTC).isoformat(timespec="seconds"))
+    temporary = _state_file(home).with_suffix(".tmp")
+    temporary.write_text(json.dumps(asdict(state)))
+    temporary.replace(_state_file(home))
+    return state
+
+
+def _remembered(home: Path) -> ServerState | None:
+    try:
+        return ServerState(**json.loads(_state_file(home).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _state_file(home: Path) -> Path:
+    return home / "prefect" / "server.json"
+
+
+def _log_tail(home: Path) -> str:
+    try:
+        lines = log_file(home).read_text(errors="replace").splitlines()[-5:]
+    except OSError:
+        return ""
+    return "".join(f"\n  {line}" for line in lines)
+
+
+@contextlib.contextmanager
+def _lock(home: Path) -> Iterator[None]:
+    folder = home / "prefect"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
