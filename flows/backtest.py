@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from uuid import UUID, uuid4
 from prefect import flow
 
 from ntrader import progress
-from ntrader.config import RunConfig, RunRequest
+from ntrader.config import RunRequest
 from ntrader.results import Execution, Metrics
 from ntrader.settings import Settings, load_settings
 from ntrader.strategies.registry import identity
@@ -27,13 +28,12 @@ from tasks.run_backtest import run_backtest
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BacktestOutcome:
-    """A successful run; `saved` says whether it is in the database."""
+    """A successful run; `saved` says whether it is in the database. `seconds` is what simulating it took."""
 
-    run_id: UUID
-    config: RunConfig
-    strategy_name: str
+    run: NewRun
     execution: Execution
     metrics: Metrics
+    seconds: float
     saved: bool
 
 
@@ -51,8 +51,10 @@ def backtest(request: RunRequest, run_id: UUID | None = None, save: bool = True)
     config = load_config(request, settings.home)
     name, kind = identity(config.strategy.path)
     label_flow_run(title(run_id, name, config), [f"run:{run_id}", f"strategy:{name}", f"symbol:{config.data.symbol}"])
+    run = NewRun(run_id, config, name, kind, request.config_path, flow_run_id())
     if save:
-        start_run(settings, NewRun(run_id, config, name, kind, request.config_path, flow_run_id()))
+        start_run(settings, run)
+    began = time.monotonic()
     with _recorded(settings, run_id, save=save):
         execution = run_backtest(config, settings.home)
         metrics = compute_metrics(execution.result, config.annualization)
@@ -60,7 +62,7 @@ def backtest(request: RunRequest, run_id: UUID | None = None, save: bool = True)
             progress.report("saving")
             save_success(settings, run_id, execution, metrics)
     publish_summary(markdown_summary(run_id, name, config, execution, metrics, saved=save), f"Run {run_id}")
-    return BacktestOutcome(run_id, config, name, execution, metrics, saved=save)
+    return BacktestOutcome(run, execution, metrics, time.monotonic() - began, saved=save)
 
 
 @contextmanager

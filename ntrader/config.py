@@ -189,7 +189,7 @@ def last_moment(moment: date) -> datetime:
 
 def read_request(request: RunRequest) -> dict[str, Any]:
     """The config file, if any, with the request's overrides laid over it, as plain data for `build_config`."""
-    raw = read_yaml(Path(request.config_path)) if request.config_path else {}
+    raw = _long_form(read_yaml(Path(request.config_path))) if request.config_path else {}
     overrides = {
         "strategy": {"path": request.strategy, "parameters": request.parameters},
         "data": {
@@ -237,13 +237,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
+def _long_form(raw: dict[str, Any]) -> dict[str, Any]:
+    """`strategy: sma_crossover` beside `parameters: {...}` is short for `strategy: {path: ..., parameters: ...}`."""
+    strategy = raw.get("strategy")
+    if not isinstance(strategy, str):
+        return raw
+    rest = {key: value for key, value in raw.items() if key != "parameters"}
+    return {**rest, "strategy": {"path": strategy, "parameters": raw.get("parameters") or {}}}
+
+
 def _merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in overrides.items():
         if isinstance(value, dict):
             inner = merged.get(key)
-            # A strategy may be written short, `strategy: sma_crossover`, beside `parameters:`.
-            inner = {"path": inner} if key == "strategy" and isinstance(inner, str) else inner
             if inner is None or isinstance(inner, dict):
                 merged[key] = _merge(inner or {}, value)
         elif value is not None:

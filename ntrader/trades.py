@@ -71,6 +71,7 @@ def _apply(position: _Position, fill: Fill) -> None:
 
 def _closed(position: _Position, last: Fill) -> Trade:
     gross = position.exit_value - position.entry_value
+    pnl = (gross if position.side == "long" else -gross) - position.fees
     return Trade(
         side=position.side,
         quantity=position.peak,
@@ -79,5 +80,6 @@ def _closed(position: _Position, last: Fill) -> Trade:
         exit_time=last.time,
         exit_price=position.exit_value / position.exited,
         fees=position.fees,
-        pnl=(gross if position.side == "long" else -gross) - position.fees,
+        # Prices have at most nine decimals and fees fewer: what is below is binary noise, not money.
+        pnl=round(pnl, 9),
     )

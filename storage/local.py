@@ -19,10 +19,10 @@ import stat
 import sys
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ntrader.errors import ServiceError
 
@@ -87,13 +87,14 @@ def ensure_running(home: Path, *, database: str = "ntrader") -> str:
 
     Raises ServiceError when there are no binaries, the folder cannot be used, or the server does not start.
     """
-    place = _Place.of(home)
+    place, answer = _Place.of(home), conninfo(home, database)
     with _explained(place):
         if not (_is_ready(place) and _is_known(place, database)):
             with _locked(place):
                 _bring_up(place)
-                _create_database(place, database)
-    return conninfo(home, database)
+                if not _is_known(place, database):
+                    _create_database(place, database)
+    return answer
 
 
 def conninfo(home: Path, database: str = "ntrader") -> str:
@@ -118,9 +119,12 @@ def stop(home: Path, *, timeout: float = 30) -> bool:
             return False
         with _locked(place):
             pid = _server_pid(place)
-            if pid is not None:
-                _shut_down(place, pid, timeout)
-            return pid is not None
+            if pid is None:
+                return False
+            _shut_down(place, pid, timeout)
+            with suppress(OSError):  # it may lie in /tmp, and is made again at the next start
+                place.sockets.rmdir()
+            return True
 
 
 def status(home: Path) -> LocalServer:
@@ -411,8 +415,7 @@ def _last_lines(text: str, count: int = 10) -> str:
 # -- postmaster.pid ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _PidFile:
+class _PidFile(NamedTuple):
     pid: int
     started_at: datetime
     ready: bool
@@ -648,19 +651,17 @@ def _prepare_sockets(place: _Place, account: _Account | None) -> None:
 # -- who runs it ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Account:
+class _Account(NamedTuple):
     uid: int
     gid: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Runner:
+class _Runner(NamedTuple):
     """How to start a program as the server's user: a command in front, or the identity for Popen."""
 
-    account: _Account | None = None
-    prefix: tuple[str, ...] = ()
-    identity: dict[str, Any] = field(default_factory=dict)
+    account: _Account | None
+    prefix: tuple[str, ...]
+    identity: dict[str, Any]
 
 
 def _server_account(place: _Place) -> _Account | None:
@@ -693,12 +694,12 @@ def _runner(place: _Place, binaries: Path, account: _Account | None) -> _Runner:
     out of the question. There the server keeps one right of root's, to pass closed folders: CAP_DAC_OVERRIDE.
     """
     if account is None:
-        return _Runner()
-    plain = _Runner(account, identity={"user": account.uid, "group": account.gid, "extra_groups": []})
+        return _Runner(None, (), {})
+    plain = _Runner(account, (), {"user": account.uid, "group": account.gid, "extra_groups": []})
     folders = [binaries / "bin", place.root, place.sockets]
     if _reaches(plain, folders):
         return plain
-    capable = _Runner(account, prefix=_setpriv(account))
+    capable = _Runner(account, _setpriv(account), {})
     if capable.prefix and _reaches(capable, folders):
         return capable
     raise ServiceError(
@@ -735,6 +736,7 @@ def _run(command: list[str], binaries: Path | None = None, **options: Any) -> Co
     try:
         return subprocess.run(
             command,
+            check=False,
             capture_output=True,
             encoding="utf-8",
             errors="replace",

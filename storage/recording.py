@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -22,6 +22,7 @@ from storage.codec import encode
 from storage.database import transaction
 from storage.leases import LEASE_SECONDS, RENEW_SECONDS, owner
 from storage.models import HEADLINE_METRICS, BacktestRun, EquityCurveRow, PerformanceMetrics, TradeRow
+from storage.runs import StoredMetrics, StoredRun
 
 _runs = BacktestRun.__table__  # type: ignore[attr-defined]
 
@@ -50,24 +51,9 @@ class Failure:
 
 def start_run(settings: Settings, run: NewRun) -> None:
     """Write the row with status `running` and a lease for this process. A second call with the run_id adds nothing."""
-    config = run.config
-    values = {
-        "run_id": run.run_id,
-        "strategy_name": run.strategy_name,
-        "strategy_type": run.strategy_type,
-        "strategy_path": config.strategy.path,
-        "config_path": run.config_path,
-        "instrument_symbol": config.data.symbol,
-        "data_source": config.data.source,
-        "start_date": first_moment(config.data.start) if config.data.start else None,
-        "end_date": last_moment(config.data.end) if config.data.end else None,
-        "initial_capital": config.initial_capital,
+    values = _described(run) | {
         "execution_status": "running",
-        "config_snapshot": config.snapshot(),
-        "config_fingerprint": sha256(config.canonical_json()),
-        "flow_run_id": run.flow_run_id,
-        "tags": {},
-        "warnings": [],
+        "config_fingerprint": sha256(run.config.canonical_json()),
         "lease_owner": owner(),
         "lease_expires_at": _lease_end(),
     }
@@ -138,6 +124,40 @@ def save_failure(settings: Settings, run_id: UUID, failure: Failure) -> None:
     }
     with transaction(settings) as connection:
         _update(connection, run_id, final)
+
+
+def unsaved_run(run: NewRun, execution: Execution, metrics: Metrics, seconds: float) -> StoredRun:
+    """A successful run as it would be read back, for one that was deliberately not saved."""
+    now = datetime.now(UTC)
+    prints = asdict(execution.fingerprints)
+    values: dict[str, Any] = {field.name: None for field in fields(StoredRun)}
+    measured = asdict(metrics) | {"max_drawdown_date": moment(metrics.max_drawdown_date)}
+    values |= _described(run) | {name: getattr(metrics, name) for name in HEADLINE_METRICS}
+    values |= {"execution_status": "success", "result_digest": execution.result_digest, "run_key": prints["run_key"]}
+    values |= {f"{name}_fingerprint": value for name, value in prints.items() if name != "run_key"}
+    values |= {"execution_duration_seconds": seconds, "warnings": list(execution.notes)}
+    values |= {"created_at": now, "started_at": now - timedelta(seconds=seconds), "finished_at": now}
+    return StoredRun(**(values | {"metrics": StoredMetrics(**measured)}))
+
+
+def _described(run: NewRun) -> dict[str, Any]:
+    config = run.config
+    return {
+        "run_id": run.run_id,
+        "strategy_name": run.strategy_name,
+        "strategy_type": run.strategy_type,
+        "strategy_path": config.strategy.path,
+        "config_path": run.config_path,
+        "instrument_symbol": config.data.symbol,
+        "data_source": config.data.source,
+        "start_date": first_moment(config.data.start) if config.data.start else None,
+        "end_date": last_moment(config.data.end) if config.data.end else None,
+        "initial_capital": config.initial_capital,
+        "config_snapshot": config.snapshot(),
+        "flow_run_id": run.flow_run_id,
+        "tags": {},
+        "warnings": [],
+    }
 
 
 def _finish(connection: Connection, run_id: UUID, final: dict[str, Any], digest: str) -> int | None:

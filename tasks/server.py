@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
+from ntrader import progress
 from ntrader.errors import ServiceError
 from ntrader.settings import Settings
 from storage import local
@@ -64,7 +65,10 @@ def ensure_server(settings: Settings) -> str:
     state = running_server(settings.home)
     if state is None:
         with _lock(settings.home):
-            state = running_server(settings.home) or _start(settings.home, database)
+            state = running_server(settings.home)
+            if state is None:
+                progress.report("starting the Prefect server, once: this takes about 15 seconds")
+                state = _start(settings.home, database)
     return state.api_url
 
 
@@ -87,10 +91,9 @@ def stop_server(home: Path) -> bool:
         return True
 
 
-def client_environment(settings: Settings, api_url: str) -> dict[str, str]:
+def client_environment(settings: Settings) -> dict[str, str]:
     """What Prefect's client in this process must find in its environment before it is imported."""
     environment = {
-        "PREFECT_API_URL": api_url,
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_LOGGING_LEVEL": "WARNING",

@@ -242,12 +242,12 @@ def _footer(path: Path) -> _File:
 
 
 def _cut(time: int) -> int:
-    """To microseconds: daily bars of brokers close at 23:59:59.999999999, ours and PostgreSQL's at .999999."""
+    """To microseconds: brokers close days at 23:59:59.999999999, we and PostgreSQL at .999999."""
     return time // 1_000 * 1_000
 
 
 def _parse_bar_type(text: str) -> _Series | None:
-    """The series of `AAPL.XNAS-1-DAY-LAST-EXTERNAL`; None for bars that are not ours to read."""
+    """The series of `AAPL.XNAS-1-DAY-LAST-EXTERNAL`; None for bars that are not ours."""
     match = _BAR_TYPE.fullmatch(text)
     try:
         return (
@@ -354,7 +354,7 @@ def _contradicted(stored: Bars, new: Bars) -> NDArray[np.int64]:
 def _contradiction(series: _Series, times: NDArray[np.int64]) -> BadDataError:
     first = time_label(int(times[0]), series.timeframe)
     return BadDataError(
-        f"the import would change or drop {times.size:,} {series} that are in the catalog, the first at {first}",
+        f"the import would change or drop {times.size:,} of the stored {series}, the first at {first}",
         hint="With --replace the new bars win over the period they cover.",
     )
 

@@ -63,7 +63,7 @@ def check_spacing(times: NDArray[np.int64], timeframe: Timeframe, origin: str) -
     widest = typical > _LONG_WEEKEND * _DAY if timeframe.daily else int(steps.min()) > timeframe.nanoseconds
     if typical < narrowest or (widest and steps.size >= _ENOUGH_STEPS):
         raise BadDataError(
-            f"{origin}: its rows are typically {_duration(typical)} apart, but {timeframe} bars were asked for",
+            f"{origin}: its rows are mostly {_duration(typical)} apart, and {timeframe} bars were asked for",
             hint=f"Ask for the timeframe {_as_timeframe(typical)}." if _as_timeframe(typical) else None,
         )
 

@@ -192,7 +192,7 @@ def _transposed(rows: list[list[str]], numbers: list[int], width: int, name: str
 
 
 def _of_symbol(table: _Table, symbol: str) -> _Table:
-    """The rows of the symbol. A file of one symbol is taken as that of the one asked for, whatever it calls it."""
+    """The rows of the symbol. A file of one symbol is taken for the one asked for, whatever it calls it."""
     symbols = table.columns.get("symbol", ())
     names = sorted(set(symbols))
     if len(names) < 2:

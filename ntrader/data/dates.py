@@ -1,4 +1,4 @@
-"""Dates and times as files write them. A column is read as a whole: one row alone often leaves open what it means."""
+"""Dates and times as files write them. A column is read as a whole: one row may leave open what it means."""
 
 from __future__ import annotations
 
@@ -12,27 +12,10 @@ from numpy.typing import NDArray
 
 _EPOCH = datetime(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)
-_MONTHS = {
-    name: number
-    for number, names in enumerate(
-        (
-            ("jan", "january"),
-            ("feb", "february"),
-            ("mar", "march"),
-            ("apr", "april"),
-            ("may",),
-            ("jun", "june"),
-            ("jul", "july"),
-            ("aug", "august"),
-            ("sep", "sept", "september"),
-            ("oct", "october"),
-            ("nov", "november"),
-            ("dec", "december"),
-        ),
-        start=1,
-    )
-    for name in names
-}
+_MONTHS = (
+    *("january", "february", "march", "april", "may", "june"),
+    *("july", "august", "september", "october", "november", "december"),
+)
 # A number is read as seconds, ms, us or ns by its size; these are the bounds and what a unit has of
 # microseconds.
 _EPOCH_UNITS = ((10**11, 1_000_000), (10**14, 1_000), (10**17, 1))
@@ -41,19 +24,23 @@ _SMALLEST_EPOCH = 10**8
 _EARLIEST, _LATEST = 1900, 2199
 _ISO_HINT = "Write the dates as 2010-05-06, or 2010-05-06T09:31:00Z with a time."
 
-_TIME = r"""
-    (?:(?:[ ]+|T)(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d{1,9}))?)?
-       (?:[ ]?(?P<half>[ap])\.?m\.?)?)?
-    [ ]?(?P<zone>(?:Z|UTC|GMT)?(?:[+-]\d{2}:?\d{2})?)"""
 _SHAPES = tuple(
-    re.compile(date + _TIME, re.VERBOSE | re.IGNORECASE)
-    for date in (
+    re.compile(shape, re.IGNORECASE)
+    for shape in (
         r"(?P<year>\d{4})(?P<sep>[-/.])(?P<month>\d{1,2})(?P=sep)(?P<day>\d{1,2})",
         r"(?P<one>\d{1,2})(?P<sep>[-/.])(?P<two>\d{1,2})(?P=sep)(?P<year>\d{4})",
         r"(?P<day>\d{1,2})[-/. ]+(?P<name>[a-z]{3,9})[-/., ]+(?P<year>\d{4}|\d{2})",
         r"(?P<name>[a-z]{3,9})[-/. ]+(?P<day>\d{1,2})(?:,[ ]*|[-/. ]+)(?P<year>\d{4})",
     )
 )
+_CLOCK = re.compile(
+    r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d{1,9}))?)?"
+    r"(?: ?(?P<half>[ap])\.?m\.?)?"
+    r" ?(?:Z|UTC|GMT)?(?:(?P<sign>[+-])(?P<hours>\d{2}):?(?P<minutes>\d{2}))?",
+    re.IGNORECASE,
+)
+
+Field = dict[str, str | None]
 
 
 class DateProblem(ValueError):
@@ -91,7 +78,7 @@ def parse_moments(texts: Sequence[str]) -> Moments:
     try:
         moments = list(map(datetime.fromisoformat, texts))
     except ValueError:
-        return _from_shapes(texts)
+        return _from_written(texts)
     return _from_datetimes(moments, date_only=max(map(len, texts)) <= 10)
 
 
@@ -127,22 +114,42 @@ def _iso(text: str, index: int) -> datetime:
         raise DateProblem(index, f"{text!r} is not a date that can be read") from None
 
 
-def _from_shapes(texts: Sequence[str]) -> Moments:
-    shape = next((shape for shape in _SHAPES if shape.fullmatch(texts[0])), None)
+def _from_written(texts: Sequence[str]) -> Moments:
+    """Dates and clock times that are not ISO 8601. Both repeat, so each different text is read only once."""
+    dates, clocks = zip(*map(_split, texts), strict=True)
+    days = _days(dates, texts)
+    times = {text: _time_of_day(text, clocks) for text in dict.fromkeys(clocks)}
+    local = np.array(
+        [days[day] + times[clock][0] for day, clock in zip(dates, clocks, strict=True)], np.int64
+    )
+    ahead = np.array([times[clock][1] for clock in clocks], np.int64)
+    return _plausible(Moments(local=local, utc=local - ahead, date_only=times.keys() == {""}))
+
+
+def _split(text: str) -> tuple[str, str]:
+    """The date, and what begins with the hour before the first colon."""
+    colon = text.find(":")
+    if colon < 0:
+        return text, ""
+    start = max(text.rfind(" ", 0, colon), text.rfind("T", 0, colon)) + 1
+    return text[: max(start - 1, 0)].rstrip(), text[start:]
+
+
+def _days(dates: Sequence[str], texts: Sequence[str]) -> dict[str, int]:
+    """The midnight of each different date, in microseconds since 1970."""
+    shape = next((shape for shape in _SHAPES if shape.fullmatch(dates[0])), None)
     if shape is None:
         raise _first_unlike_the_first(texts)
-    fields = []
-    for index, text in enumerate(texts):
+    fields: dict[str, Field] = {}
+    for text in dict.fromkeys(dates):
         match = shape.fullmatch(text)
         if match is None:
-            raise DateProblem(index, f"{text!r} is not a date written like the first one, {texts[0]!r}")
-        fields.append(match.groupdict())
+            reason = f"{text!r} is not a date written like the first one, {dates[0]!r}"
+            raise DateProblem(dates.index(text), reason)
+        fields[text] = match.groupdict()
     if "one" in shape.groupindex:
-        _name_day_and_month(texts, fields)
-    moments = [
-        _datetime(text, index, field) for index, (text, field) in enumerate(zip(texts, fields, strict=True))
-    ]
-    return _from_datetimes(moments, all(field["hour"] is None for field in fields))
+        _name_day_and_month(dates, fields)
+    return {text: _midnight(text, dates, field) for text, field in fields.items()}
 
 
 def _first_unlike_the_first(texts: Sequence[str]) -> DateProblem:
@@ -158,56 +165,76 @@ def _is_iso(text: str) -> bool:
         return False
 
 
-def _name_day_and_month(texts: Sequence[str], fields: list[dict[str, str | None]]) -> None:
-    """Decide for the whole column which of the two leading numbers is the day; with dots it is the first."""
-    first = [int(field["one"] or 0) for field in fields]
-    second = [int(field["two"] or 0) for field in fields]
-    day_first = fields[0]["sep"] == "." or max(first) > 12
-    month_first = max(second) > 12
-    if day_first and month_first:
-        index = next(
-            i for i, pair in enumerate(zip(first, second, strict=True)) if (pair[0] > 12) != (first[0] > 12)
-        )
-        raise DateProblem(index, f"{texts[index]!r} cannot be read in the same order as the rows before it")
-    if not day_first and not month_first:
+def _name_day_and_month(dates: Sequence[str], fields: dict[str, Field]) -> None:
+    """Decide for the whole column which of the leading numbers is the day; with dots it is the first."""
+    over = {
+        text: (int(field["one"] or 0) > 12, int(field["two"] or 0) > 12) for text, field in fields.items()
+    }
+    dotted = dates[0] if fields[dates[0]]["sep"] == "." else None
+    day_first = next((text for text, (one, _) in over.items() if one), dotted)
+    month_first = next((text for text, (_, two) in over.items() if two), None)
+    if day_first is None and month_first is None:
         raise DateProblem(
-            0, f"{texts[0]!r} may be day/month or month/day, and no row of the file decides which", _ISO_HINT
+            0, f"{dates[0]!r} may be day/month or month/day, and no row of the file decides which"
         )
-    for field in fields:
-        field["day"], field["month"] = (
-            (field["one"], field["two"]) if day_first else (field["two"], field["one"])
-        )
+    if day_first is not None and month_first is not None:
+        index = max(dates.index(day_first), dates.index(month_first))
+        raise DateProblem(index, f"{dates[index]!r} cannot be read in the order of the rows before it")
+    day, month = ("one", "two") if month_first is None else ("two", "one")
+    for field in fields.values():
+        field["day"], field["month"] = field[day], field[month]
 
 
-def _datetime(text: str, index: int, field: dict[str, str | None]) -> datetime:
+def _midnight(text: str, dates: Sequence[str], field: Field) -> int:
     try:
-        naive = datetime(_year(field), _month(field), int(field["day"] or 0), *_clock(field))
-        zone = (field["zone"] or "").upper().removeprefix("UTC").removeprefix("GMT").removeprefix("Z")
-        return datetime.fromisoformat(f"{naive.isoformat()}{zone}") if zone else naive
-    except (ValueError, KeyError) as error:
-        reason = f"no month is called {error}" if isinstance(error, KeyError) else str(error)
-        raise DateProblem(index, f"{text!r} is not a date: {reason}") from None
+        return (datetime(_year(field), _month(field), int(field["day"] or 0)) - _EPOCH) // _MICROSECOND
+    except ValueError as error:
+        raise DateProblem(dates.index(text), f"{text!r} is not a date: {error}") from None
 
 
-def _year(field: dict[str, str | None]) -> int:
+def _year(field: Field) -> int:
     year = int(field["year"] or 0)
     if len(field["year"] or "") == 2:
         return year + (1900 if year >= 69 else 2000)  # as POSIX has it
     return year
 
 
-def _month(field: dict[str, str | None]) -> int:
+def _month(field: Field) -> int:
     name = field.get("name")
-    return _MONTHS[name.lower()] if name else int(field["month"] or 0)
+    if not name:
+        return int(field["month"] or 0)
+    for number, month in enumerate(_MONTHS, start=1):
+        if month.startswith(name.lower()):
+            return number
+    raise ValueError(f"no month is called {name!r}")
 
 
-def _clock(field: dict[str, str | None]) -> tuple[int, int, int, int]:
-    hour, minute, second = (int(field[name] or 0) for name in ("hour", "minute", "second"))
-    if field["half"]:
-        if not 1 <= hour <= 12:
-            raise ValueError(f"{hour} is no hour of a 12-hour clock")
-        hour = hour % 12 + (12 if field["half"].lower() == "p" else 0)
-    return hour, minute, second, int((field["fraction"] or "").ljust(6, "0")[:6])
+def _time_of_day(text: str, clocks: Sequence[str]) -> tuple[int, int]:
+    """Microseconds since midnight, and by how many that clock is ahead of UTC; nothing is midnight UTC."""
+    if not text:
+        return 0, 0
+    match = _CLOCK.fullmatch(text)
+    if match is None:
+        raise DateProblem(clocks.index(text), f"{text!r} is not a time that can be read")
+    hour, minute, second = _hour(match), int(match["minute"]), int(match["second"] or 0)
+    if hour > 23 or minute > 59 or second > 59:
+        raise DateProblem(clocks.index(text), f"{text!r} is not a time of day")
+    microseconds = (hour * 3600 + minute * 60 + second) * 1_000_000 + _digits(match["fraction"])
+    lead = int(match["hours"] or 0) * 3600 + int(match["minutes"] or 0) * 60
+    return microseconds, lead * (-1_000_000 if match["sign"] == "-" else 1_000_000)
+
+
+def _hour(match: re.Match[str]) -> int:
+    """The hour of 24; 12 am is midnight, 12 pm is noon, and 13 pm is 99, which is none."""
+    hour, half = int(match["hour"]), match["half"]
+    if not half:
+        return hour
+    return hour % 12 + (12 if half.lower() == "p" else 0) if 1 <= hour <= 12 else 99
+
+
+def _digits(fraction: str | None) -> int:
+    """Microseconds of the decimals of a second."""
+    return int((fraction or "").ljust(6, "0")[:6])
 
 
 def _from_datetimes(moments: list[datetime], date_only: bool) -> Moments:

@@ -12,7 +12,7 @@ from ntrader.data.bars import Timeframe
 
 @dataclass(frozen=True, slots=True)
 class DataEntry:
-    """One series of bars; `first` and `last` are the closes of the outermost ones, nanoseconds since 1970 UTC."""
+    """One series of bars; `first` and `last` are closes, nanoseconds since 1970 UTC."""
 
     source: Literal["sample", "catalog"]
     symbol: str

@@ -21,6 +21,7 @@ CSV_VENUE = "SIM"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _SHOWN_SYMBOLS = 20
+_COLUMNS = ("times", "open", "high", "low", "close", "volume")
 
 
 def available(home: Path) -> tuple[DataEntry, ...]:
@@ -58,7 +59,7 @@ def load_bars(config: DataConfig, home: Path) -> Bars:
     config = resolve_source(config, home)
     bars = _load(config, home)
     check(bars)
-    return _cut(bars, config)
+    return bars if config.source == "synthetic" else _cut(bars, config)
 
 
 def _filled(config: DataConfig, **values: object) -> DataConfig:
@@ -146,23 +147,20 @@ def _cut(bars: Bars, config: DataConfig) -> Bars:
             f"{config.symbol} has no {config.timeframe} bars {_period(config)}; "
             f"it has {config.timeframe} bars from {_label(bars, 0)} to {_label(bars, -1)} ({bars.origin})"
         )
-    names = ("times", "open", "high", "low", "close", "volume")
-    columns = {name: getattr(bars, name)[begin:stop] for name in names}
-    return dataclasses.replace(bars, **columns, notes=(*bars.notes, *_coverage(bars, first, last)))
+    columns = {name: getattr(bars, name)[begin:stop] for name in _COLUMNS}
+    return dataclasses.replace(bars, **columns, notes=(*bars.notes, *_uncovered(bars, config)))
 
 
-def _coverage(bars: Bars, first: int, last: int) -> list[str]:
-    """What of the period from `first` to `last` lies before or after all the bars there are."""
-    timeframe = bars.timeframe
+def _uncovered(bars: Bars, config: DataConfig) -> list[str]:
+    """What of the period lies before or after all the bars there are; of a bare date only the whole day counts."""
     notes = []
-    if int(bars.times[0]) - timeframe.nanoseconds > first:
-        notes.append(
-            f"asked for bars from {time_label(first, timeframe)}; the first there is: {_label(bars, 0)}"
-        )
-    if last - int(bars.times[-1]) >= timeframe.nanoseconds:
-        notes.append(
-            f"asked for bars to {time_label(last, timeframe)}; the last there is: {_label(bars, -1)}"
-        )
+    length = bars.timeframe.nanoseconds
+    if config.start and int(bars.times[0]) - length > _nanoseconds(last_moment(config.start)):
+        notes.append(f"bars were asked for from {config.start}, and the first there is: {_label(bars, 0)}")
+    # The next bar after the last one, of which nothing may be asked for.
+    follows = int(bars.times[-1]) + (length if isinstance(config.end, datetime) else 1)
+    if config.end and follows <= _nanoseconds(first_moment(config.end)):
+        notes.append(f"bars were asked for to {config.end}, and the last there is: {_label(bars, -1)}")
     return notes
 
 

@@ -1,0 +1,161 @@
+"""`ntrader run-backtest`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
+
+import typer
+
+from cli.output import complain, moment, number, percent, progress_line, run_document, say, say_json, say_pairs, seconds
+from cli.output import talk
+
+if TYPE_CHECKING:
+    from ntrader.config import RunRequest
+    from ntrader.settings import Settings
+    from storage.runs import StoredRun
+
+
+def run_backtest(
+    strategy: Annotated[
+        str | None, typer.Option("--strategy", "-s", help="Key, name or import path (my_package.mine:MyStrategy).")
+    ] = None,
+    config: Annotated[str | None, typer.Option("--config", "-c", help="YAML file; the options below win.")] = None,
+    symbol: Annotated[str | None, typer.Option("--symbol", help="Instrument, such as AAPL.")] = None,
+    start_date: Annotated[str | None, typer.Option("--start-date", help="First day (or UTC time), included.")] = None,
+    end_date: Annotated[str | None, typer.Option("--end-date", help="Last day (or UTC time), included.")] = None,
+    initial_capital: Annotated[str | None, typer.Option("--initial-capital", help="Cash at the start.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A strategy parameter; repeatable.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", help="sample, catalog, csv, synthetic or auto.")
+    ] = None,
+    venue: Annotated[str | None, typer.Option("--venue", help="Venue, where a symbol has more than one.")] = None,
+    timeframe: Annotated[str | None, typer.Option("--timeframe", help="Bar length: 1-DAY, 1-HOUR, 5-MINUTE.")] = None,
+    data_file: Annotated[str | None, typer.Option("--csv", help="Read the bars from this CSV file.")] = None,
+    account_type: Annotated[str | None, typer.Option("--account-type", help="CASH or MARGIN.")] = None,
+    fill_timing: Annotated[
+        str | None, typer.Option("--fill-timing", help="next_open (default) or close of the signal's bar.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")] = None,
+    no_persist: Annotated[bool, typer.Option("--no-persist", help="Do not save the run.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Run one backtest and record it.
+
+    A config file, options, or both; what is not given keeps its default. Exit code 4 when the run failed; it is
+    recorded all the same.
+    """
+    from ntrader.settings import load_settings
+
+    settings = load_settings()
+    request = _request(
+        config_path=config, strategy=strategy, parameters=_parameters(set_ or []), symbol=symbol,
+        source=source or ("csv" if data_file else None), venue=venue, timeframe=timeframe, data_path=data_file,
+        start=start_date, end=end_date, initial_capital=initial_capital, account_type=account_type,
+        fill_timing=fill_timing, seed=seed,
+    )  # fmt: skip
+    save = settings.persistence and not no_persist
+    run = _run(settings, request, save=save)
+    if json_output:
+        say_json(run_document(run))
+    else:
+        _say_summary(run, saved=save)
+    if not save:
+        why = "--no-persist" if no_persist else "ENABLE_BACKTEST_PERSISTENCE=false"
+        talk(f"Results were NOT saved ({why}).")
+    if run.execution_status != "success":
+        complain(f"run {run.run_id} {run.execution_status}: {run.error_message}", _hints.get(str(run.run_id)))
+        raise typer.Exit(4)
+
+
+# Hints of failed runs; they are advice for now, not part of the record.
+_hints: dict[str, str | None] = {}
+
+
+def _run(settings: Settings, request: RunRequest, *, save: bool) -> StoredRun:
+    """Run it and read it back: what is printed is what was committed."""
+    from flows.launch import launch_backtest
+    from ntrader import progress
+    from ntrader.errors import RunError
+    from storage.runs import get_run
+
+    run_id = uuid4()
+    show, clear = progress_line()
+    progress.listen(show)
+    try:
+        outcome = launch_backtest(settings, request, run_id, save=save)
+    except RunError as error:
+        clear()
+        if not save:
+            raise
+        _hints[str(run_id)] = error.hint
+        return get_run(settings, str(run_id))
+    finally:
+        clear()
+    if save:
+        return get_run(settings, str(run_id))
+    from storage.recording import unsaved_run
+
+    return unsaved_run(outcome.run, outcome.execution, outcome.metrics, outcome.seconds)
+
+
+def _request(**values: Any) -> RunRequest:
+    from pydantic import ValidationError
+
+    from ntrader.config import RunRequest
+    from ntrader.errors import ConfigError
+
+    try:
+        return RunRequest(**{name: value for name, value in values.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option = {"start": "start-date", "end": "end-date"}.get(str(first["loc"][0]), str(first["loc"][0]))
+        message = first["msg"].removeprefix("Value error, ")
+        given = "" if first["type"] == "value_error" else f", got {first['input']!r}"
+        raise ConfigError(f"--{option.replace('_', '-')}: {message}{given}") from None
+
+
+def _parameters(assignments: list[str]) -> dict[str, Any]:
+    import yaml
+
+    from ntrader.errors import ConfigError
+
+    values = {}
+    for assignment in assignments:
+        name, separator, text = assignment.partition("=")
+        if not separator or not name.strip():
+            raise ConfigError(f"--set {assignment!r} is not NAME=VALUE", hint="Write it like --set fast_period=5.")
+        try:
+            values[name.strip().replace("-", "_")] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            values[name.strip()] = text
+    return values
+
+
+def _say_summary(run: StoredRun, *, saved: bool) -> None:
+    if run.metrics is None:
+        if saved:
+            say(f"Run ID: {run.run_id}")
+        return
+    metrics = run.metrics
+    period = f"{moment(run.start_date)[:10]} to {moment(run.end_date)[:10]}" if run.start_date and run.end_date else ""
+    say(f"{run.strategy_name} on {run.instrument_symbol} {period}".rstrip())
+    say()
+    say_pairs(
+        [
+            ("Total return", percent(metrics.total_return)),
+            ("Sharpe ratio", number(metrics.sharpe_ratio)),
+            ("Max drawdown", percent(metrics.max_drawdown)),
+            ("Trades", f"{metrics.total_trades:,}"),
+            ("Win rate", percent(metrics.win_rate)),
+            ("Duration", seconds(run.execution_duration_seconds)),
+        ]
+    )
+    for warning in run.warnings:
+        talk(f"Warning: {warning}")
+    say()
+    if saved:
+        say("Results saved to database!")
+        say(f"Run ID: {run.run_id}")

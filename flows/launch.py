@@ -1,0 +1,77 @@
+"""Run a flow here and now: the engine warming up, the services there, Prefect pointed at them.
+
+Importing this module imports neither Prefect nor the flow: both take their time, and have to find their environment
+set first.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from ntrader import progress
+from ntrader.config import RunRequest
+from ntrader.settings import Settings
+from ntrader.worker import default_worker
+from storage import migrations
+from tasks import server
+
+if TYPE_CHECKING:
+    from flows.backtest import BacktestOutcome
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the same as Ctrl-C, but for the exit code."""
+
+
+def launch_backtest(settings: Settings, request: RunRequest, run_id: UUID, *, save: bool) -> BacktestOutcome:
+    """Check the request, start what is missing, run the flow.
+
+    A bad request is refused before any service is started; a database that cannot be had, before the run is.
+    """
+    with _terminable():
+        default_worker().start()
+        os.environ.update(server.client_environment(settings))
+        from flows.backtest import backtest
+
+        progress.report("checking the request")
+        default_worker().call("ntrader.resolve:resolve", request, settings.home)
+        if save:
+            progress.report("opening the database")
+            migrations.prepare(settings)
+        progress.report("connecting to Prefect")
+        api_url = server.ensure_server(settings)
+        with _prefect_at(api_url):
+            return backtest(request, run_id, save)
+
+
+@contextmanager
+def _prefect_at(api_url: str) -> Iterator[None]:
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    # The heartbeat thread costs a synchronous flow one second at its end; our own lease does its work here.
+    with temporary_settings({PREFECT_API_URL: api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM interrupts the run as Ctrl-C does, so that its row says so. Only the main thread may ask for it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

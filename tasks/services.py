@@ -1,0 +1,73 @@
+"""The services that ntrader starts by itself, seen together: what runs where, and stopping just that."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ntrader.settings import Settings
+from storage import local
+from tasks import server
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """One service. `where` is a URL or folder with secrets masked; `memory_bytes` is None where not known."""
+
+    name: str
+    state: str
+    where: str
+    pid: int | None
+    memory_bytes: int | None
+    log: str | None
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def row(self) -> list[str]:
+        memory = "-" if self.memory_bytes is None else f"{self.memory_bytes / 1e6:,.0f} MB"
+        return [self.name, self.state, self.where, str(self.pid or "-"), memory, self.log or "-"]
+
+
+def service_states(settings: Settings) -> list[ServiceState]:
+    """Starts nothing."""
+    return [_database(settings), _prefect(settings)]
+
+
+def stop_services(settings: Settings) -> list[str]:
+    """Stop the local Prefect server, then the embedded PostgreSQL that it uses; the names of what was stopped."""
+    stopped = []
+    if server.stop_server(settings.home):
+        stopped.append("Prefect server")
+    if local.stop(settings.home):
+        stopped.append("embedded PostgreSQL")
+    return stopped
+
+
+def _database(settings: Settings) -> ServiceState:
+    if settings.database_url:
+        return ServiceState("PostgreSQL", "yours", settings.masked_database_url, None, None, None)
+    found = local.status(settings.home)
+    name = f"embedded PostgreSQL {found.version}".rstrip()
+    state = "running" if found.running else "stopped"
+    return ServiceState(name, state, str(found.data_directory), found.pid, found.memory_bytes, str(found.log_file))
+
+
+def _prefect(settings: Settings) -> ServiceState:
+    if settings.prefect_api_url:
+        return ServiceState("Prefect server", "yours", settings.prefect_api_url, None, None, None)
+    found = server.running_server(settings.home)
+    log = str(server.log_file(settings.home))
+    if found is None:
+        return ServiceState("Prefect server", "stopped", "-", None, None, log)
+    return ServiceState("Prefect server", "running", found.ui_url, found.pid, _resident(found.pid), log)
+
+
+def _resident(pid: int) -> int | None:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return None
+    kilobytes = next((line.split()[1] for line in lines if line.startswith("VmRSS:")), None)
+    return int(kilobytes) * 1024 if kilobytes else None
