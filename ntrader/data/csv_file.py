@@ -182,13 +182,14 @@ def _places(header: list[str], name: str) -> dict[str, int]:
 
 def _transposed(rows: list[list[str]], numbers: list[int], width: int, name: str) -> list[tuple[str, ...]]:
     """The rows as columns. A row may end in more separators than the header, but not in more values."""
-    uneven = [index for index, row in enumerate(rows) if len(row) < width or any(row[width:])]
+    odd = (index for index, row in enumerate(rows) if len(row) != width)
+    uneven = [index for index in odd if len(rows[index]) < width or any(rows[index][width:])]
     if uneven:
         count, first = len(rows[uneven[0]]), numbers[uneven[0]]
         raise BadDataError(
             f"{name}, line {first}: {count} values where {width} columns are named{and_more(len(uneven) - 1)}"
         )
-    return list(zip(*(row[:width] for row in rows), strict=True))
+    return list(zip(*rows, strict=False))
 
 
 def _of_symbol(table: _Table, symbol: str) -> _Table:

@@ -152,12 +152,14 @@ def _cut(bars: Bars, config: DataConfig) -> Bars:
 
 
 def _uncovered(bars: Bars, config: DataConfig) -> list[str]:
-    """What of the period lies before or after all the bars there are; of a bare date only the whole day counts."""
+    """What of the period lies before or after all the bars there are; a bare date counts as a whole day."""
     notes = []
     length = bars.timeframe.nanoseconds
-    if config.start and int(bars.times[0]) - length > _nanoseconds(last_moment(config.start)):
+    # A daily bar closes one microsecond before midnight.
+    opened = int(bars.times[0]) - length + (1_000 if bars.timeframe.daily else 0)
+    if config.start and opened > _nanoseconds(last_moment(config.start)):
         notes.append(f"bars were asked for from {config.start}, and the first there is: {_label(bars, 0)}")
-    # The next bar after the last one, of which nothing may be asked for.
+    # What would follow the last bar: with a moment as the end, the next bar; with a date, anything that day.
     follows = int(bars.times[-1]) + (length if isinstance(config.end, datetime) else 1)
     if config.end and follows <= _nanoseconds(first_moment(config.end)):
         notes.append(f"bars were asked for to {config.end}, and the last there is: {_label(bars, -1)}")

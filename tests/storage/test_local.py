@@ -65,25 +65,36 @@ def new_home(programs: Path) -> Iterator[Callable[..., Path]]:
 
 @pytest.fixture(scope="module")
 def running(programs: Path) -> Iterator[Path]:
-    """One server for the tests that only look at it. `data-as-new` is its data directory of the first minute."""
+    """One server for the tests that only look at it."""
     folder = Path(tempfile.mkdtemp(prefix="nt-")).resolve()
     (folder / "postgresql").mkdir()
     (folder / "postgresql" / programs.name).symlink_to(programs)
-    local.ensure_running(folder)
-    local.stop(folder)
-    subprocess.run(["cp", "-a", "data", "../data-as-new"], cwd=folder / "postgresql", check=True)
     local.ensure_running(folder)
     yield folder
     local.stop(folder)
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="module")
+def worn(programs: Path) -> Iterator[Path]:
+    """A data directory that goes from test to test and from crash to crash: initdb takes a second."""
+    folder = Path(tempfile.mkdtemp(prefix="nt-")).resolve()
+    (folder / "postgresql").mkdir()
+    (folder / "postgresql" / programs.name).symlink_to(programs)
+    local.ensure_running(folder)
+    local.stop(folder)
+    yield folder / "postgresql" / "data"
+    shutil.rmtree(folder)
+
+
 @pytest.fixture
-def home(new_home: Callable[..., Path], running: Path) -> Path:
+def home(new_home: Callable[..., Path], worn: Path) -> Iterator[Path]:
     """A home that has been used before; its server is stopped."""
     home = new_home()
-    subprocess.run(["cp", "-a", running / "data-as-new", home / "postgresql" / "data"], check=True)
-    return home
+    worn.rename(home / "postgresql" / "data")
+    yield home
+    local.stop(home)
+    (home / "postgresql" / "data").rename(worn)
 
 
 def ask(conninfo: str, query: str) -> object:
@@ -164,7 +175,7 @@ def test_odd_paths(new_home: Callable[..., Path], name: str) -> None:
     conninfo = local.ensure_running(home)
     assert ask(conninfo, "SELECT 1") == 1
     assert len(os.fsencode(local.status(home).socket_directory)) < 85
-    tell(conninfo, "CREATE TABLE kept AS SELECT 42 AS answer")
+    tell(conninfo, "DROP TABLE IF EXISTS kept; CREATE TABLE kept AS SELECT 42 AS answer")
     assert local.stop(home)
     assert ask(local.ensure_running(home), "SELECT answer FROM kept") == 42
 
@@ -316,7 +327,7 @@ def test_kill_while_unpacking(new_home: Callable[..., Path]) -> None:
 
 def test_kill_of_the_postmaster_loses_nothing(home: Path) -> None:
     conninfo = local.ensure_running(home)
-    tell(conninfo, "CREATE TABLE kept AS SELECT 42 AS answer")
+    tell(conninfo, "DROP TABLE IF EXISTS kept; CREATE TABLE kept AS SELECT 42 AS answer")
     with psycopg.connect(conninfo) as idle:
         killed = kill(home)
         assert ask(local.ensure_running(home), "SELECT answer FROM kept") == 42
@@ -352,7 +363,7 @@ def test_kill_of_a_client_while_it_starts_the_server(home: Path) -> None:
 
 @pytest.mark.parametrize("content", ["unrelated", "empty"])
 def test_a_stale_pid_file(home: Path, content: str) -> None:
-    tell(local.ensure_running(home), "CREATE TABLE kept AS SELECT 42 AS answer")
+    tell(local.ensure_running(home), "DROP TABLE IF EXISTS kept; CREATE TABLE kept AS SELECT 42 AS answer")
     data, sockets = local.status(home).data_directory, local.status(home).socket_directory
     killed, owner = kill(home), data.stat()
     identity = {"user": owner.st_uid, "group": owner.st_gid} if ROOT else {}
@@ -391,10 +402,13 @@ def test_a_socket_folder_that_was_opened_to_others_is_closed_again(home: Path) -
 
 
 def test_a_failed_start_shows_the_end_of_the_log(home: Path) -> None:
-    with (local.status(home).data_directory / "postgresql.conf").open("a") as settings:
-        settings.write("work_mem = 'plenty'\n")
-    with pytest.raises(ServiceError, match="plenty") as caught:
-        local.ensure_running(home)
+    settings = local.status(home).data_directory / "postgresql.auto.conf"
+    settings.write_text("work_mem = 'plenty'\n")
+    try:
+        with pytest.raises(ServiceError, match="plenty") as caught:
+            local.ensure_running(home)
+    finally:
+        settings.write_text("")
     assert str(local.status(home).log_file) in (caught.value.hint or "")
 
 
