@@ -55,6 +55,7 @@ from ntrader.trades import round_trips
 
 Progress = Callable[[int, int], None]
 
+_TRIGGERED = (OrderType.STOP_MARKET, OrderType.TRAILING_STOP_MARKET, OrderType.MARKET_IF_TOUCHED)
 _PROGRESS_SECONDS = 0.2
 # Tick sizes and simulated books carry this many units, so that an order always fills whole: bars say nothing
 # about depth, and a partial fill would stop the engine half-way through the period.
@@ -95,7 +96,7 @@ def simulate_events(config: RunConfig, events: Events, progress: Progress | None
         engine.kernel.msgbus.subscribe("events.fills.*", lambda event: fills.append(_fill(event)))
         with _sampled(engine, events, progress):
             _run(engine)
-        _refuse_early_stop(engine, events, fills, config)
+        _refuse_early_stop(engine, events, config)
         notes = _order_notes(engine, events)
     finally:
         engine.dispose()
@@ -154,7 +155,7 @@ def _add_venue(engine: BacktestEngine, config: RunConfig, events: Events) -> Non
         base_currency=currency,
         starting_balances=[Money(config.initial_capital, currency)],
         default_leverage=Decimal(str(venue.leverage)),
-        fill_model=_SlippageFillModel(venue.slippage, config.seed),
+        fill_model=_Fills(config, events.bars, engine.kernel.clock),
         fee_model=_Fees(venue.fees, currency),
         latency_model=LatencyModel(base_latency_nanos=1) if venue.fill_timing == "next_open" else None,
         bar_execution=events.bar_execution,
@@ -175,22 +176,24 @@ def _run(engine: BacktestEngine) -> None:
         ) from error
 
 
-def _refuse_early_stop(engine: BacktestEngine, events: Events, fills: list[Fill], config: RunConfig) -> None:
+def _refuse_early_stop(engine: BacktestEngine, events: Events, config: RunConfig) -> None:
     if engine.iteration == len(events.data) and not is_backtest_force_stop():
         return
     bar = min(engine.iteration // events.per_bar, len(events.bars) - 1)
     moment = np.datetime64(int(events.bars.times[bar]), "ns").astype("datetime64[s]")
     raise EngineStoppedError(
-        f"the engine stopped at bar {bar + 1:,} of {len(events.bars):,} ({moment} UTC){_last_fill(fills, config)}",
+        f"the engine stopped at bar {bar + 1:,} of {len(events.bars):,} ({moment} UTC){_last_fill(engine, config)}",
         hint="Usually an order cost more than the CASH account held: trade a smaller size, or use MARGIN.",
     )
 
 
-def _last_fill(fills: list[Fill], config: RunConfig) -> str:
-    if not fills:
+def _last_fill(engine: BacktestEngine, config: RunConfig) -> str:
+    """The fill that the account could not bear was never published: it is in its order alone."""
+    events = [event for order in engine.cache.orders() for event in order.events if isinstance(event, OrderFilled)]
+    if not events:
         return ""
-    cash = float(config.initial_capital) + sum(_cash_flow(fill) for fill in fills)
-    last = fills[-1]
+    last = _fill(max(events, key=lambda event: event.ts_event))
+    cash = float(config.initial_capital) + sum(_cash_flow(_fill(event)) for event in events)
     return f", after a {last.side} of {last.quantity:g} at {last.price:g} that left {cash:,.2f} in cash"
 
 
@@ -252,23 +255,36 @@ class _Fees(FeeModel):
         return Money(fee.quantize(self._unit, ROUND_HALF_UP), self._currency)
 
 
-class _SlippageFillModel(FillModel):
-    """Market fills lose a fraction of the price; the seed is set even when nothing is drawn from it."""
+class _Fills(FillModel):
+    """Orders fill whole at one price: bars say nothing about depth, and Nautilus would split an order by the volume
+    of the bar and give the rest a tick worse. Takers lose a fraction of the price (slippage); a limit that waited in
+    the book gets its price. The seed is set even when nothing is drawn from it.
+    """
 
-    def __init__(self, slippage: float, seed: int) -> None:
-        super().__init__(prob_slippage=0.0, random_seed=seed)
-        self._slippage = slippage
+    def __init__(self, config: RunConfig, bars: Bars, clock: Any) -> None:
+        super().__init__(prob_slippage=0.0, random_seed=config.seed)
+        self._slippage = config.venue.slippage
+        self._bars = bars
+        self._clock = clock
 
     def get_orderbook_for_fill_simulation(
         self, instrument: Any, order: Any, best_bid: Any, best_ask: Any
     ) -> OrderBook | None:
-        if not self._slippage or order.liquidity_side != LiquiditySide.TAKER:
-            return None
-        if order.order_type not in (OrderType.MARKET, OrderType.LIMIT):
-            return None
-        ask = best_ask.as_double() * (1 + self._slippage)
-        bid = best_bid.as_double() * (1 - self._slippage)
-        return _one_level_book(instrument, bid, ask)
+        bid, ask = best_bid.as_double(), best_ask.as_double()
+        if order.liquidity_side != LiquiditySide.TAKER:
+            bid = ask = order.price.as_double() if order.has_price else bid
+            return _one_level_book(instrument, bid, ask)
+        if order.order_type in _TRIGGERED:
+            bid = ask = self._trigger_price(order)
+        return _one_level_book(instrument, bid * (1 - self._slippage), ask * (1 + self._slippage))
+
+    def _trigger_price(self, order: Any) -> float:
+        """The order's own price, or the open of the bar where the market jumped over it."""
+        bar = min(int(np.searchsorted(self._bars.times, self._clock.timestamp_ns())), len(self._bars) - 1)
+        opened, trigger = float(self._bars.open[bar]), float(order.trigger_price.as_double())
+        touched_from_above = (order.side == OrderSide.SELL) == (order.order_type != OrderType.MARKET_IF_TOUCHED)
+        jumped = opened <= trigger if touched_from_above else opened >= trigger
+        return opened if jumped else trigger
 
 
 def _one_level_book(instrument: Any, bid: float, ask: float) -> OrderBook:

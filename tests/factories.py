@@ -25,7 +25,7 @@ def bars(
     frame = parse_timeframe(timeframe)
     columns = [np.ascontiguousarray(column, dtype=np.float64) for column in np.array(rows, dtype=float).T]
     times = START + frame.nanoseconds * np.arange(1, len(rows) + 1, dtype=np.int64) - 1000
-    return Bars("TEST", "SIM", frame, times, *columns, np.full(len(rows), volume), "test")
+    return Bars("TEST", "SIM", frame, times, *columns, np.full(len(rows), float(volume)), "test")
 
 
 def flat_bars(closes: list[float]) -> Bars:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import glob
-import os
 import re
 import tempfile
 from collections import defaultdict
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntrader.data.bars import Bars, Timeframe, parse_timeframe
-from ntrader.data.checks import check
+from ntrader.data.checks import check, check_since_1970
 from ntrader.data.csv_file import Stamp, read_csv
 from ntrader.data.entries import DataEntry, time_label
 from ntrader.errors import BadDataError, ConfigError, DataNotFoundError
@@ -104,13 +103,11 @@ def add_bars(
 ) -> ImportSummary:
     """Add bars, and their instrument as an equity of whole shares, to the catalog.
 
-    Prices keep the decimals they have (2 to 9) unless `price_precision` says otherwise. Bars may be added
-    before, after and between stored ones. Over the period of the new bars, stored bars that differ or are not
-    among the new ones stop the import, unless `replace` lets the new ones win. One import at a time per
-    series.
+    Prices keep the decimals they have (2 to 9) unless `price_precision` says otherwise. Bars may be added before,
+    after and between stored ones. Over the period of the new bars, stored bars that differ or are not among them
+    stop the import, unless `replace` lets the new ones win. One import at a time per series.
 
-    Raises ConfigError for what the catalog cannot hold, BadDataError for bars that contradict the stored
-    ones.
+    Raises ConfigError for what the catalog cannot hold, BadDataError for bars that contradict the stored ones.
     """
     _require_storable(bars.symbol, bars.venue)
     precision = _precision(bars) if price_precision is None else price_precision
@@ -118,6 +115,7 @@ def add_bars(
         raise ConfigError(f"price precision {precision} is not one of 0 to {_MOST_PRECISION}")
     new = _rounded(bars, precision)
     check(new)
+    check_since_1970(new)
     series = _Series(bars.symbol, bars.venue, bars.timeframe)
     files = _files_beside(home, series)
     stored = _read(files, series)
@@ -207,9 +205,7 @@ def _files_beside(home: Path, series: _Series) -> list[_File]:
 
     EUR/USD and EURUSD share one folder: Nautilus would mix them. Raises ConfigError if it is taken.
     """
-    folder = _bar_folder(home) / _folder_name(
-        f"{series.symbol}.{series.venue}-{series.timeframe}-LAST-EXTERNAL"
-    )
+    folder = _bar_folder(home) / _folder_name(f"{series.symbol}.{series.venue}-{series.timeframe}-LAST-EXTERNAL")
     files = [_footer(path) for path in sorted(folder.glob("*.parquet"))]
     other = next((file.series for file in files if file.series != series), None)
     if other:
@@ -223,9 +219,7 @@ def _files_beside(home: Path, series: _Series) -> list[_File]:
 def _footer(path: Path) -> _File:
     try:
         footer = _parquet().read_metadata(path)
-        noted = {
-            key.decode(): value.decode() for key, value in footer.metadata.items() if key != b"ARROW:schema"
-        }
+        noted = {key.decode(): value.decode() for key, value in footer.metadata.items() if key != b"ARROW:schema"}
         place = footer.schema.names.index("ts_init")
         groups = [footer.row_group(group).column(place).statistics for group in range(footer.num_row_groups)]
     except (OSError, ValueError, AttributeError) as error:
@@ -250,9 +244,7 @@ def _parse_bar_type(text: str) -> _Series | None:
     """The series of `AAPL.XNAS-1-DAY-LAST-EXTERNAL`; None for bars that are not ours."""
     match = _BAR_TYPE.fullmatch(text)
     try:
-        return (
-            _Series(match["symbol"], match["venue"], parse_timeframe(match["timeframe"])) if match else None
-        )
+        return _Series(match["symbol"], match["venue"], parse_timeframe(match["timeframe"])) if match else None
     except ConfigError:
         return None
 
@@ -264,9 +256,7 @@ def _read(files: list[_File], series: _Series) -> Bars:
     columns: dict[str, Any] = {
         name: np.concatenate([np.zeros(0), *(table[name] for table in tables)])[order] for name in _COLUMNS
     }
-    return Bars(
-        *series, times=times[order] // 1_000 * 1_000, **columns, origin=f"{series.symbol} in the catalog"
-    )
+    return Bars(*series, times=times[order] // 1_000 * 1_000, **columns, origin=f"{series.symbol} in the catalog")
 
 
 def _table(file: _File) -> dict[str, NDArray[Any]]:
@@ -283,9 +273,7 @@ def _table(file: _File) -> dict[str, NDArray[Any]]:
 def _decoded(column: Any, precision: int) -> NDArray[np.float64]:
     """Scaled integers of 8 or 16 bytes as the floats nearest to the decimals they stand for."""
     width = column.type.byte_width
-    raw = b"".join(
-        chunk.buffers()[1][chunk.offset * width :][: len(chunk) * width] for chunk in column.chunks
-    )
+    raw = b"".join(chunk.buffers()[1][chunk.offset * width :][: len(chunk) * width] for chunk in column.chunks)
     words = np.frombuffer(raw, "<i8").reshape(-1, width // 8)
     number = words[:, 0].astype(np.float64)
     if width == 16:
@@ -312,9 +300,7 @@ def _unreadable(path: Path, error: Exception) -> BadDataError:
 def _precision(bars: Bars) -> int:
     """The fewest decimals, from 2 to 9, that hold every price unchanged; 9 if none do."""
     for precision in range(_LEAST_PRECISION, _MOST_PRECISION):
-        if all(
-            np.array_equal(_round(getattr(bars, name), precision), getattr(bars, name)) for name in _PRICES
-        ):
+        if all(np.array_equal(_round(getattr(bars, name), precision), getattr(bars, name)) for name in _PRICES):
             return precision
     return _MOST_PRECISION
 
@@ -378,14 +364,12 @@ def _write(home: Path, bars: Bars, currency: str, *, price_precision: int, size_
         for written in sorted(Path(aside).glob("data/*/*/*.parquet")):
             place = root / written.relative_to(aside)
             place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(written, place)
+            written.replace(place)
             for old in set(place.parent.glob("*.parquet")) - {place}:
                 old.unlink()
 
 
-def _write_with_nautilus(
-    root: Path, bars: Bars, currency: str, price_precision: int, size_precision: int
-) -> None:
+def _write_with_nautilus(root: Path, bars: Bars, currency: str, price_precision: int, size_precision: int) -> None:
     from nautilus_trader.model.data import Bar, BarType
     from nautilus_trader.model.identifiers import InstrumentId, Symbol
     from nautilus_trader.model.instruments import Equity

@@ -48,6 +48,16 @@ def check(bars: Bars, *, lines: NDArray[np.int64] | None = None) -> None:
     )
 
 
+def check_since_1970(bars: Bars) -> None:
+    """Raise BadDataError for bars the engine has no time for: it counts nanoseconds from 1970 upwards."""
+    early = int((bars.times < 0).sum())
+    if early:
+        raise BadDataError(
+            f"{bars.origin}: {early:,} bars are from before 1970, which the engine cannot run on",
+            hint="Begin in 1970 or later, with --start 1970-01-01.",
+        )
+
+
 def check_spacing(times: NDArray[np.int64], timeframe: Timeframe, origin: str) -> None:
     """Raise BadDataError where the typical distance of `times` (nanoseconds) cannot be that of the timeframe.
 
@@ -71,14 +81,12 @@ def check_spacing(times: NDArray[np.int64], timeframe: Timeframe, origin: str) -
 def gaps(bars: Bars) -> list[Gap]:
     """Where bars are missing, as information: a holiday is a gap too.
 
-    Daily bars: more than four calendar days between two bars, counting the weekdays between them; where there
-    are weekend bars throughout, any missing day. Shorter bars: the bars missing between two bars of one UTC
-    day.
+    Daily bars: more than four calendar days from one to the next, counting the weekdays between; where weekends
+    have bars throughout, any missing day. Shorter bars: those missing between two bars of one UTC day.
     """
     missing = _missing_days(bars) if bars.timeframe.daily else _missing_within_days(bars)
     return [
-        Gap(int(bars.times[row]), int(bars.times[row + 1]), int(missing[row]))
-        for row in np.flatnonzero(missing > 0)
+        Gap(int(bars.times[row]), int(bars.times[row + 1]), int(missing[row])) for row in np.flatnonzero(missing > 0)
     ]
 
 
@@ -119,11 +127,7 @@ def _hint(bars: Bars, reason: str) -> str | None:
     if "sorted" not in reason:
         return None
     newest_first = bool((np.diff(bars.times) < 0).all())
-    return (
-        "It runs from new to old: turn the rows around."
-        if newest_first
-        else "Sort the rows by time, oldest first."
-    )
+    return "It runs from new to old: turn the rows around." if newest_first else "Sort the rows by time, oldest first."
 
 
 def _missing_days(bars: Bars) -> NDArray[np.int64]:

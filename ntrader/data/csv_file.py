@@ -145,9 +145,7 @@ def _parse(text: str, name: str) -> _Table:
     if not rows:
         raise BadDataError(f"{name}: there are no rows below the column names")
     columns = _transposed(rows, numbers, len(header), name)
-    return _Table(
-        name, {column: columns[place] for column, place in places.items()}, np.array(numbers, np.int64)
-    )
+    return _Table(name, {column: columns[place] for column, place in places.items()}, np.array(numbers, np.int64))
 
 
 def _separator(first: str) -> str:
@@ -240,7 +238,10 @@ def _numbers(table: _Table) -> dict[str, NDArray[np.float64]]:
     if problems:
         row, reason = min(problems)
         bad_rows = len({index for index, _ in problems})
-        raise BadDataError(f"{table.origin}, line {table.lines[row]}: {reason}{and_more(bad_rows - 1)}")
+        raise BadDataError(
+            f"{table.origin}, line {table.lines[row]}: {reason}{and_more(bad_rows - 1)}",
+            hint="Numbers have a decimal point and nothing else: 1234.5, not 1,234.50 or 1.2K.",
+        )
     return columns
 
 
@@ -253,9 +254,7 @@ def _column(name: str, texts: Sequence[str], problems: list[tuple[int, str]]) ->
         pass
     for index, text in enumerate(texts):
         if not _is_float(text):
-            problems.append(
-                (index, f"{name} is {text!r}, not a number" if text.strip() else f"{name} is empty")
-            )
+            problems.append((index, f"{name} is {text!r}, not a number" if text.strip() else f"{name} is empty"))
     return np.zeros(len(texts))
 
 

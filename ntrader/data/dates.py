@@ -16,8 +16,7 @@ _MONTHS = (
     *("january", "february", "march", "april", "may", "june"),
     *("july", "august", "september", "october", "november", "december"),
 )
-# A number is read as seconds, ms, us or ns by its size; these are the bounds and what a unit has of
-# microseconds.
+# A number is read as seconds, ms, us or ns by its size: the upper bounds, and the microseconds of one unit.
 _EPOCH_UNITS = ((10**11, 1_000_000), (10**14, 1_000), (10**17, 1))
 # Numbers below would lie before March 1973, where files have no prices; spreadsheet serial dates do (40304).
 _SMALLEST_EPOCH = 10**8
@@ -69,9 +68,9 @@ class Moments:
 def parse_moments(texts: Sequence[str]) -> Moments:
     """Read a column of dates or times; those without a zone are UTC, finer fractions are cut to microseconds.
 
-    ISO 8601 (basic or extended), year/month/day, day.month.year, day/month/year or month/day/year where the
-    column can be read in one way only, `06-May-2010`, `May 6, 2010`, and numbers since 1970 in s, ms, us or
-    ns. Raises DateProblem.
+    ISO 8601 (basic or extended), year/month/day, day.month.year, day/month/year or month/day/year where the column
+    can be read in one way only, `06-May-2010`, `May 6, 2010`, and numbers since 1970 in s, ms, us or ns.
+    Raises DateProblem.
     """
     if all(map(_is_number, texts)):
         return _from_numbers(texts)
@@ -119,9 +118,7 @@ def _from_written(texts: Sequence[str]) -> Moments:
     dates, clocks = zip(*map(_split, texts), strict=True)
     days = _days(dates, texts)
     times = {text: _time_of_day(text, clocks) for text in dict.fromkeys(clocks)}
-    local = np.array(
-        [days[day] + times[clock][0] for day, clock in zip(dates, clocks, strict=True)], np.int64
-    )
+    local = np.array([days[day] + times[clock][0] for day, clock in zip(dates, clocks, strict=True)], np.int64)
     ahead = np.array([times[clock][1] for clock in clocks], np.int64)
     return _plausible(Moments(local=local, utc=local - ahead, date_only=times.keys() == {""}))
 
@@ -167,16 +164,12 @@ def _is_iso(text: str) -> bool:
 
 def _name_day_and_month(dates: Sequence[str], fields: dict[str, Field]) -> None:
     """Decide for the whole column which of the leading numbers is the day; with dots it is the first."""
-    over = {
-        text: (int(field["one"] or 0) > 12, int(field["two"] or 0) > 12) for text, field in fields.items()
-    }
+    over = {text: (int(field["one"] or 0) > 12, int(field["two"] or 0) > 12) for text, field in fields.items()}
     dotted = dates[0] if fields[dates[0]]["sep"] == "." else None
     day_first = next((text for text, (one, _) in over.items() if one), dotted)
     month_first = next((text for text, (_, two) in over.items() if two), None)
     if day_first is None and month_first is None:
-        raise DateProblem(
-            0, f"{dates[0]!r} may be day/month or month/day, and no row of the file decides which"
-        )
+        raise DateProblem(0, f"{dates[0]!r} may be day/month or month/day, and no row of the file decides which")
     if day_first is not None and month_first is not None:
         index = max(dates.index(day_first), dates.index(month_first))
         raise DateProblem(index, f"{dates[index]!r} cannot be read in the order of the rows before it")

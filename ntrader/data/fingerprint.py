@@ -31,8 +31,7 @@ def daily_fingerprints(bars: Bars) -> dict[str, str]:
     stops = [*starts[1:].tolist(), len(bars)]
     labels = np.datetime_as_string(days[starts].astype("datetime64[D]")).tolist()
     return {
-        label: _digest(bars, start, stop)
-        for label, start, stop in zip(labels, starts.tolist(), stops, strict=True)
+        label: _digest(bars, start, stop) for label, start, stop in zip(labels, starts.tolist(), stops, strict=True)
     }
 
 

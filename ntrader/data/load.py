@@ -11,7 +11,7 @@ from pathlib import Path
 from ntrader.config import DataConfig, SyntheticConfig, first_moment, last_moment
 from ntrader.data import catalog, sample, synthetic
 from ntrader.data.bars import Bars, Timeframe, parse_timeframe
-from ntrader.data.checks import check
+from ntrader.data.checks import check, check_since_1970
 from ntrader.data.csv_file import read_csv
 from ntrader.data.entries import DataEntry, time_label
 from ntrader.errors import AmbiguousError, ConfigError, DataNotFoundError
@@ -59,7 +59,9 @@ def load_bars(config: DataConfig, home: Path) -> Bars:
     config = resolve_source(config, home)
     bars = _load(config, home)
     check(bars)
-    return bars if config.source == "synthetic" else _cut(bars, config)
+    bars = bars if config.source == "synthetic" else _cut(bars, config)
+    check_since_1970(bars)
+    return bars
 
 
 def _filled(config: DataConfig, **values: object) -> DataConfig:
@@ -78,9 +80,7 @@ def _series_of(config: DataConfig, home: Path) -> list[DataEntry]:
 
 def _matches(config: DataConfig, entries: Iterable[DataEntry]) -> list[DataEntry]:
     timeframe = parse_timeframe(config.timeframe)
-    return [
-        entry for entry in entries if entry.timeframe == timeframe and config.venue in (None, entry.venue)
-    ]
+    return [entry for entry in entries if entry.timeframe == timeframe and config.venue in (None, entry.venue)]
 
 
 def _load(config: DataConfig, home: Path) -> Bars:
@@ -116,9 +116,7 @@ def _not_found(config: DataConfig, home: Path) -> DataNotFoundError:
     places = "the sample or the catalog" if config.source == "auto" else f"the {config.source}"
     series = _series_of(config, home)
     if series:
-        wanted = f"{config.symbol} has no {config.timeframe} bars" + (
-            f" on {config.venue}" if config.venue else ""
-        )
+        wanted = f"{config.symbol} has no {config.timeframe} bars" + (f" on {config.venue}" if config.venue else "")
         return DataNotFoundError(f"{wanted} in {places}; there are: {'; '.join(map(str, series))}")
     known = [entry for entry in available(home) if config.source in ("auto", entry.source)]
     return DataNotFoundError(

@@ -17,8 +17,7 @@ _ROWS, _FIRST, _LAST = 2015, 1_109_721_599_999_999_000, 1_362_182_399_999_999_00
 
 def entries() -> tuple[DataEntry, ...]:
     return tuple(
-        DataEntry("sample", symbol, venue, TIMEFRAME, _ROWS, _FIRST, _LAST)
-        for symbol, venue in VENUES.items()
+        DataEntry("sample", symbol, venue, TIMEFRAME, _ROWS, _FIRST, _LAST) for symbol, venue in VENUES.items()
     )
 
 

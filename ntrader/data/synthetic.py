@@ -21,9 +21,7 @@ _TYPICAL_VOLUME = 1_000_000
 _GAP_SHARE = 0.1
 
 
-def generate(
-    walk: SyntheticConfig, *, symbol: str, venue: str, timeframe: Timeframe, start: int, end: int
-) -> Bars:
+def generate(walk: SyntheticConfig, *, symbol: str, venue: str, timeframe: Timeframe, start: int, end: int) -> Bars:
     """Bars that close after `start` and until `end`, nanoseconds since 1970 UTC.
 
     Daily bars are those of weekdays, shorter ones run day and night. A later end only adds bars. Raises

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from msgspec import Meta
-from nautilus_trader.core.nautilus_pyo3 import RelativeStrengthIndex
+from nautilus_trader.core.nautilus_pyo3 import MovingAverageType, RelativeStrengthIndex
 from nautilus_trader.model.data import Bar
 
 from ntrader.strategies.sized import SizedConfig, SizedStrategy, Target
@@ -32,7 +32,8 @@ class RSIMeanReversion(SizedStrategy):
 
     def __init__(self, config: RSIMeanReversionConfig) -> None:
         super().__init__(config)
-        self._rsi = RelativeStrengthIndex(config.rsi_period)
+        # Wilder's own smoothing, which is what the field means by RSI; Nautilus would take an exponential one.
+        self._rsi = RelativeStrengthIndex(config.rsi_period, MovingAverageType.Wilder)
 
     def decide(self, bar: Bar) -> Target | None:
         self._rsi.update_raw(bar.close.as_double())
