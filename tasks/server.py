@@ -37,6 +37,8 @@ START_SECONDS = 180
 STOP_SECONDS = 15
 
 _HEALTH_TIMEOUT = 3.0
+# Servers that this process started: held, so that one that ends is reaped and does not stay a zombie of ours.
+_started: list[subprocess.Popen[bytes]] = []
 _LOG_LIMIT = 10_000_000
 
 
@@ -140,7 +142,7 @@ def _spawn(home: Path, port: int, api_url: str, database: str) -> subprocess.Pop
     command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
     options = ["--host", HOST, "--port", str(port), "--timeout-keep-alive", "5"]
     with log.open("ab") as output:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*command, *options],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -149,6 +151,8 @@ def _spawn(home: Path, port: int, api_url: str, database: str) -> subprocess.Pop
             cwd=home,
             env={**os.environ, **_server_environment(home, api_url, database)},
         )
+    _started.append(process)
+    return process
 
 
 def _server_environment(home: Path, api_url: str, database: str) -> dict[str, str]:
@@ -207,9 +211,11 @@ def _terminate(state: ServerState) -> None:
         deadline = time.monotonic() + STOP_SECONDS
         while time.monotonic() < deadline:
             if is_dead(state.owner):
-                return
+                break
             time.sleep(0.05)
-        os.killpg(state.pid, signal.SIGKILL)
+        else:
+            os.killpg(state.pid, signal.SIGKILL)
+    _started[:] = [process for process in _started if process.poll() is None]
 
 
 def _remember(home: Path, pid: int, api_url: str) -> ServerState:

@@ -62,10 +62,20 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings
 
 
 @pytest.fixture(scope="session")
-def prefect_server(home: Path) -> str:
+def prefect_server(home: Path) -> Iterator[str]:
     """The API URL of a local server on the embedded PostgreSQL: 10 to 30 seconds, once a session."""
-    local.ensure_running(home)
-    return server.ensure_server(Settings(home=home))
+    os.environ.update(server.client_environment(Settings(home=home)))
+    yield server.ensure_server(Settings(home=home))
+    drain_prefect_client()
+
+
+def drain_prefect_client() -> None:
+    """Send what Prefect's client still holds: after the server is gone it would try for more than a minute."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    EventsWorker.drain_all(timeout=10)
+    APILogWorker.drain_all(timeout=10)
 
 
 @pytest.fixture(autouse=True)

@@ -131,12 +131,16 @@ def _hint(bars: Bars, reason: str) -> str | None:
 
 
 def _missing_days(bars: Bars) -> NDArray[np.int64]:
-    days = (bars.times // _DAY).astype("datetime64[D]")
-    apart = np.diff(days).astype(np.int64)
-    if np.mean(~np.is_busday(days)) > 0.1:
+    days = bars.times // _DAY
+    apart = np.diff(days)
+    if np.mean(~np.is_busday(_dates(days))) > 0.1:
         return apart - 1
-    weekdays = np.busday_count(days[:-1] + 1, days[1:])
+    weekdays = np.busday_count(_dates(days[:-1] + 1), _dates(days[1:]))
     return np.where(apart > _LONG_WEEKEND, weekdays, 0).astype(np.int64)
+
+
+def _dates(days: NDArray[np.int64]) -> NDArray[np.datetime64]:
+    return days.astype("datetime64[D]")
 
 
 def _missing_within_days(bars: Bars) -> NDArray[np.int64]:

@@ -19,7 +19,8 @@ GOOD = factories.bars([(10, 11, 9, 10.5), (10.5, 12, 10, 11), (11, 11.5, 10.5, 1
 
 
 def changed(**columns: Any) -> Bars:
-    return dataclasses.replace(GOOD, **{name: np.array(values) for name, values in columns.items()})
+    arrays: dict[str, Any] = {name: np.array(values) for name, values in columns.items()}
+    return dataclasses.replace(GOOD, **arrays)
 
 
 def at(times: list[str], timeframe: str) -> Bars:
@@ -61,7 +62,7 @@ def test_the_first_bad_bar_is_named_whatever_is_wrong_with_later_ones() -> None:
 
 
 def test_no_bars_are_refused() -> None:
-    empty = changed(**dict.fromkeys(("times", "open", "high", "low", "close", "volume"), []))
+    empty = changed(times=[], open=[], high=[], low=[], close=[], volume=[])
     with pytest.raises(BadDataError, match="no bars"):
         check(empty)
 

@@ -13,6 +13,7 @@ import pytest
 from bokeh_sampledata import stocks
 
 from ntrader.data import checks, sample
+from ntrader.data.entries import DataEntry
 
 FOLDER = Path(sample.__file__).parent / "sample"
 
@@ -38,7 +39,7 @@ def test_there_is_no_split_inside(symbol: str) -> None:
 
 
 @pytest.mark.parametrize("entry", sample.entries(), ids=lambda entry: entry.symbol)
-def test_entries_are_what_is_in_the_file(entry: sample.DataEntry) -> None:
+def test_entries_are_what_is_in_the_file(entry: DataEntry) -> None:
     bars = sample.read(entry.symbol)
     assert (entry.rows, entry.first, entry.last) == (len(bars), bars.times[0], bars.times[-1])
     assert (entry.venue, entry.timeframe, entry.source) == (bars.venue, bars.timeframe, "sample")
