@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from storage.runs import StoredRun
 
 UNDEFINED = "-"
+_FIRST = ("run_id", "execution_status", "run_key", "result_digest")
 # Rich would otherwise fold tables at 80 columns when the output goes to a file or a pipe.
 _PIPE_WIDTH = 200
 
@@ -45,7 +46,8 @@ def say_json(document: object) -> None:
 
 def run_document(run: StoredRun) -> dict[str, Any]:
     """A run as one JSON object: the columns of `backtest_runs`, and `metrics` with those of `performance_metrics`."""
-    return dataclasses.asdict(run)
+    columns = dataclasses.asdict(run)
+    return {name: columns[name] for name in _FIRST} | columns
 
 
 def say_table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> None:
@@ -55,7 +57,7 @@ def say_table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]])
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for heading, justify in columns:
         table.add_column(heading, justify="right" if justify == "right" else "left", no_wrap=True)
     for row in rows:
@@ -106,10 +108,10 @@ def progress_line() -> tuple[Callable[[str, int, int], None], Callable[[], None]
         nonlocal last
         if live:
             share = f" {done / total:.0%} of {total:,} bars" if total else ""
-            sys.stderr.write(f"\r\x1b[2K{stage.capitalize()}{share} ...")
+            sys.stderr.write(f"\r\x1b[2K{stage}{share} ...")
             sys.stderr.flush()
         elif stage != last:
-            talk(f"{stage.capitalize()} ...")
+            talk(f"{stage} ...")
         last = stage
 
     def clear() -> None:

@@ -59,7 +59,7 @@ def backtest(request: RunRequest, run_id: UUID | None = None, save: bool = True)
         execution = run_backtest(config, settings.home)
         metrics = compute_metrics(execution.result, config.annualization)
         if save:
-            progress.report("saving")
+            progress.report("Saving")
             save_success(settings, run_id, execution, metrics)
     publish_summary(markdown_summary(run_id, name, config, execution, metrics, saved=save), f"Run {run_id}")
     return BacktestOutcome(run, execution, metrics, time.monotonic() - began, saved=save)

@@ -40,12 +40,12 @@ def launch_backtest(settings: Settings, request: RunRequest, run_id: UUID, *, sa
         os.environ.update(server.client_environment(settings))
         from flows.backtest import backtest
 
-        progress.report("checking the request")
+        progress.report("Checking the request")
         default_worker().call("ntrader.resolve:resolve", request, settings.home)
         if save:
-            progress.report("opening the database")
+            progress.report("Opening the database")
             migrations.prepare(settings)
-        progress.report("connecting to Prefect")
+        progress.report("Connecting to Prefect")
         api_url = server.ensure_server(settings)
         with prefect_at(api_url):
             return backtest(request, run_id, save)

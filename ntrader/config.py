@@ -10,42 +10,98 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
+import re
+import reprlib
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ntrader.data.bars import parse_timeframe
 from ntrader.errors import ConfigError
+from ntrader.yaml_file import read_yaml
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
+
+# Times are nanoseconds in 64 bits, which end in 2262.
+_FIRST_YEAR, _LAST_YEAR = 1900, 2199
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 Source = Literal["auto", "sample", "csv", "catalog", "synthetic"]
 
 
 def _moment(value: object) -> object:
     """A bare date stays a date (the whole day); a time gets a zone: UTC unless it says otherwise."""
+    if value is None:
+        return None
+    written = value
     if isinstance(value, str):
         text = value.strip()
         try:
             value = date.fromisoformat(text) if len(text) <= 10 else datetime.fromisoformat(text)
         except ValueError:
-            raise ValueError(f"{text!r} is not a date; write it like 2012-12-31 or 2012-12-31T15:30") from None
+            raise ValueError(_not_a_date(written)) from None
+    if not isinstance(value, date):
+        raise ValueError(_not_a_date(written))
+    if not _FIRST_YEAR <= value.year <= _LAST_YEAR:
+        raise ValueError(f"the year of {written!s} is not between {_FIRST_YEAR} and {_LAST_YEAR}")
     if isinstance(value, datetime):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     return value
 
 
+def _not_a_date(value: object) -> str:
+    return f"{reprlib.repr(value)} is not a date; write it like 2012-12-31 or 2012-12-31T15:30"
+
+
+def _timeframe(text: str) -> str:
+    try:
+        return str(parse_timeframe(text))
+    except ConfigError as error:
+        raise ValueError(f"{error.message}. {error.hint}") from None
+
+
+def _number_as_text(value: object) -> object:
+    """Symbols such as 600519 are text, whatever YAML takes them for."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _without_sign(number: float) -> float:
+    """-0.0 and 0.0 mean the same and must read the same."""
+    return number + 0.0
+
+
 Moment = Annotated[datetime | date, BeforeValidator(_moment)]
-Timeframe = Annotated[str, AfterValidator(lambda text: str(parse_timeframe(text)))]
-Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Timeframe = Annotated[str, AfterValidator(_timeframe)]
+Symbol = Annotated[str, BeforeValidator(_number_as_text)]
+Number = Annotated[float, AfterValidator(_without_sign)]
+Scalar = bool | int | float | str | None
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain_value(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError(f"must not be {str(value).lower()}; if it is meant as text, put it in quotes")
+        if isinstance(value, str) and _CONTROL.search(value):
+            raise ValueError(f"{reprlib.repr(value)} has a control character in it")
+        return value
 
 
 class StrategyConfig(_Frozen):
@@ -54,20 +110,27 @@ class StrategyConfig(_Frozen):
     path: str = Field(description="A strategy's key (sma_crossover) or import path (my_package.mine:MyStrategy)")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Parameters that differ from the defaults")
 
+    @field_validator("parameters")
+    @classmethod
+    def _parameters_are_plain(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        for name, value in parameters.items():
+            _require_plain(name, value)
+        return parameters
+
 
 class SyntheticConfig(_Frozen):
     """A seeded geometric random walk, for trying things where no prices are at hand."""
 
     seed: int = Field(default=0, ge=0)
-    start_price: float = Field(default=100.0, gt=0)
-    drift: float = Field(default=0.05, description="Expected return a year, a fraction")
-    volatility: float = Field(default=0.2, ge=0, le=5, description="Standard deviation of returns a year, a fraction")
+    start_price: Number = Field(default=100.0, gt=0)
+    drift: Number = Field(default=0.05, ge=-10, le=10, description="Expected return a year, a fraction")
+    volatility: Number = Field(default=0.2, ge=0, le=5, description="Standard deviation of returns a year, a fraction")
 
 
 class DataConfig(_Frozen):
     """Which bars. Without `start` or `end`, all there are on that side; both ends are included."""
 
-    symbol: str = Field(min_length=1, max_length=64, description="Instrument symbol, such as AAPL")
+    symbol: Symbol = Field(min_length=1, max_length=64, description="Instrument symbol, such as AAPL")
     source: Source = Field(default="auto", description="Where the bars come from; auto looks in sample and catalog")
     venue: str | None = Field(default=None, description="Venue of the instrument, such as XNAS")
     timeframe: Timeframe = Field(default="1-DAY", description="Length of a bar: 1-DAY, 1-HOUR, 5-MINUTE")
@@ -89,20 +152,20 @@ class FeesConfig(_Frozen):
     """Commission charged at each fill, rounded half up to the account currency's smallest unit."""
 
     model: Literal["none", "per_share", "percent", "fixed"] = "none"
-    rate: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="Per share, fraction of value, or per fill")
-    minimum: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="Smallest commission of one fill")
+    rate: Number = Field(default=0.0, ge=0, description="Per share, fraction of value, or per fill")
+    minimum: Number = Field(default=0.0, ge=0, description="Smallest commission of one fill")
 
 
 class VenueConfig(_Frozen):
     """The account and how orders are filled."""
 
     account_type: Literal["CASH", "MARGIN"] = "CASH"
-    leverage: float = Field(default=1.0, ge=1, le=1000, description="MARGIN only")
+    leverage: Number = Field(default=1.0, ge=1, le=1000, description="MARGIN only")
     currency: str = Field(default="USD", pattern=r"^[A-Z]{3,5}$")
     fill_timing: Literal["next_open", "close"] = Field(
         default="next_open", description="A signal on a bar trades at the next bar's open, or at its own close"
     )
-    slippage: Fraction = Field(default=0.0, description="Fraction of the price lost at each market fill")
+    slippage: Number = Field(default=0.0, ge=0, lt=1, description="Fraction of the price lost at each market fill")
     fees: FeesConfig = FeesConfig()
 
     @model_validator(mode="after")
@@ -126,7 +189,7 @@ class RunConfig(_Frozen):
     data: DataConfig
     instrument: InstrumentConfig = InstrumentConfig()
     venue: VenueConfig = VenueConfig()
-    initial_capital: Decimal = Field(default=Decimal(100_000), gt=0, le=Decimal(10) ** 12, allow_inf_nan=False)
+    initial_capital: Decimal = Field(default=Decimal(100_000), gt=0, le=Decimal(10) ** 12, decimal_places=9)
     annualization: int = Field(default=252, ge=1, le=366, description="Return observations a year: 252, 365 for crypto")
     seed: int = Field(default=0, ge=0, lt=2**32)
 
@@ -188,7 +251,7 @@ def last_moment(moment: date) -> datetime:
 
 def read_request(request: RunRequest) -> dict[str, Any]:
     """The config file, if any, with the request's overrides laid over it, as plain data for `build_config`."""
-    raw = _long_form(read_yaml(Path(request.config_path))) if request.config_path else {}
+    raw = _long_form(_without_blanks(read_yaml(Path(request.config_path)))) if request.config_path else {}
     overrides = {
         "strategy": {"path": request.strategy, "parameters": request.parameters},
         "data": {
@@ -215,75 +278,109 @@ def build_config(raw: dict[str, Any], *, origin: str = "the request") -> RunConf
         raise ConfigError("\n".join(_problems(error, origin)), hint=_missing_hint(error)) from None
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises ConfigError with file and line where it is not one."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"config file {path} does not exist", hint=_similar_files(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config file {path} cannot be read: {error}") from None
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"{path}{line}: not valid YAML: {problem}") from None
-    if not isinstance(data, dict):
-        found = "nothing" if data is None else type(data).__name__
-        raise ConfigError(f"{path}: expected a mapping of settings at the top, found {found}")
-    return data
+def _without_blanks(raw: dict[str, Any]) -> dict[str, Any]:
+    """A setting left blank keeps its default, and so does a section; a parameter may be null on purpose."""
+    return {
+        key: _without_blanks(value) if isinstance(value, dict) and key != "parameters" else value
+        for key, value in raw.items()
+        if value is not None
+    }
 
 
 def _long_form(raw: dict[str, Any]) -> dict[str, Any]:
     """`strategy: sma_crossover` beside `parameters: {...}` is short for `strategy: {path: ..., parameters: ...}`."""
     strategy = raw.get("strategy")
-    if not isinstance(strategy, str):
+    if isinstance(strategy, dict):
         return raw
-    rest = {key: value for key, value in raw.items() if key != "parameters"}
-    return {**rest, "strategy": {"path": strategy, "parameters": raw.get("parameters") or {}}}
+    parts = {"path": strategy, "parameters": raw.get("parameters")}
+    rest = {key: value for key, value in raw.items() if key not in ("strategy", "parameters")}
+    return {**rest, "strategy": {key: value for key, value in parts.items() if value is not None}}
 
 
 def _merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """The overrides laid over the base; None overrides nothing, unless it is a parameter's value."""
     merged = dict(base)
     for key, value in overrides.items():
+        inner = merged.get(key)
         if isinstance(value, dict):
-            inner = merged.get(key)
             if inner is None or isinstance(inner, dict):
-                merged[key] = _merge(inner or {}, value)
+                merged[key] = {**(inner or {}), **value} if key == "parameters" else _merge(inner or {}, value)
         elif value is not None:
             merged[key] = value
-    return {key: value for key, value in merged.items() if value is not None and value != {}}
+    return {key: value for key, value in merged.items() if value != {}}
+
+
+def _require_plain(name: str, value: object) -> None:
+    """Raises ValueError for what JSON, PostgreSQL or a second look cannot keep as it is."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} is {value}; a parameter must be finite")
+    if isinstance(value, str) and _UNSTORABLE.search(value):
+        raise ValueError(f"{name} is {reprlib.repr(value)}, text that cannot be stored")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"{name} has the key {key!r}, which is not text")
+            _require_plain(f"{name}.{key}", inner)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            _require_plain(f"{name}[{number}]", inner)
+    elif value is not None and not isinstance(value, bool | int | float | str):
+        raise ValueError(f"{name} is a {type(value).__name__}; a parameter is a number, text, list or mapping")
+
+
+# What pydantic says, in words for somebody who has never heard of it, by the kind of error or its first word.
+_WORDS = {
+    "decimal_parsing": "must be a number",
+    "decimal_type": "must be a number",
+    "dict": "must be a mapping of settings",
+    "finite": "must be a finite number",
+    "float": "must be a number",
+    "int": "must be a whole number",
+    "invalid": "must be text",
+    "model": "must be a mapping of settings",
+    "string_pattern_mismatch": "must be a code such as USD",
+    "string_type": "must be text; put it in quotes",
+}
 
 
 def _problems(error: ValidationError, origin: str) -> list[str]:
     lines = []
     for item in error.errors(include_url=False):
-        where = ".".join(str(part) for part in item["loc"] if part not in ("datetime", "date")) or "config"
+        kind = item["type"]
+        where = ".".join(str(part) for part in item["loc"]) or "config"
         message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
+        if kind == "extra_forbidden":
             message = f"unknown setting{_nearest(item['loc'])}"
-        elif item["type"] == "missing":
-            message = "is missing"
-        elif item["type"] != "value_error":
-            message = f"{message}, got {item['input']!r}"
-        lines.append(f"{origin}: {where}: {message}" if item["type"] != "missing" else f"{origin}: {where} {message}")
+        elif kind == "missing":
+            lines.append(f"{origin}: {where} is missing")
+            continue
+        elif kind != "value_error":
+            message = f"{_plain_words(kind, message)}, got {reprlib.repr(item['input'])}"
+        lines.append(f"{origin}: {where}: {' '.join(message.split())}")
     return list(dict.fromkeys(lines))
 
 
+def _plain_words(kind: str, message: str) -> str:
+    known = _WORDS.get(kind) or _WORDS.get(kind.partition("_")[0])
+    return known or re.sub(r"^(?:Input|String|Value|Decimal input) should ", "must ", message)
+
+
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "strategy": StrategyConfig,
+    "data": DataConfig,
+    "data.synthetic": SyntheticConfig,
+    "venue": VenueConfig,
+    "venue.fees": FeesConfig,
+    "instrument": InstrumentConfig,
+}
+
+
 def _nearest(location: tuple[str | int, ...]) -> str:
-    models: dict[str, type[BaseModel]] = {
-        "strategy": StrategyConfig,
-        "data": DataConfig,
-        "venue": VenueConfig,
-        "instrument": InstrumentConfig,
-        "fees": FeesConfig,
-        "synthetic": SyntheticConfig,
-    }
-    model = models.get(str(location[-2]), RunConfig) if len(location) > 1 else RunConfig
-    near = difflib.get_close_matches(str(location[-1]), model.model_fields, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(model.model_fields)}"
+    name = str(location[-1])
+    fields = list(_SECTIONS.get(".".join(map(str, location[:-1])), RunConfig).model_fields)
+    elsewhere = [f"{section}.{name}" for section, model in _SECTIONS.items() if name in model.model_fields]
+    near = elsewhere or difflib.get_close_matches(name, fields, n=1)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(fields)}"
 
 
 def _missing_hint(error: ValidationError) -> str | None:
@@ -293,12 +390,3 @@ def _missing_hint(error: ValidationError) -> str | None:
     if {"data", "data.symbol"} & missing:
         return "Name an instrument with --symbol; `ntrader data list` shows what there is."
     return None
-
-
-def _similar_files(path: Path) -> str | None:
-    try:
-        names = [item.name for item in path.parent.iterdir() if item.suffix in {".yaml", ".yml"}]
-    except OSError:
-        return None
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return f"Did you mean {path.parent / near[0]}?" if near else None

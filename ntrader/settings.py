@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 from ntrader.errors import ConfigError
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
+# PostgreSQL's settings and libpq's are 32-bit integers; a larger number would fail far from where it was written.
+_LARGEST = 2**31 - 1
+_ASSIGNMENT = re.compile(r"(?:export\s+)?(?P<name>[^\s=#]+)\s*=\s*(?P<value>.*)")
+_QUOTED = re.compile(r"""(?P<quote>["'])(?P<text>.*?)(?P=quote)\s*(?:#.*)?""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ def load_settings(environ: dict[str, str] | None = None, *, dotenv: Path | None 
         return merged.get(name, "").strip() or None
 
     return Settings(
-        home=Path(text("NTRADER_HOME") or _default_home(env)).expanduser().absolute(),
+        home=_folder("NTRADER_HOME", text("NTRADER_HOME") or _default_home(env)),
         database_url=text("DATABASE_URL"),
         prefect_api_url=text("PREFECT_API_URL"),
         persistence=_boolean(merged, "ENABLE_BACKTEST_PERSISTENCE", True),
@@ -66,58 +71,78 @@ def load_settings(environ: dict[str, str] | None = None, *, dotenv: Path | None 
 
 
 def mask_url(url: str) -> str:
-    """The URL with its password replaced by `***`, even when the password holds an unescaped `@` or `/`."""
+    """The URL with its passwords replaced by `***`, even when one holds an unescaped `@`, `/`, `:` or `?`.
+
+    Where such a URL has two readings and one of them would show a part of the password, all of it is hidden.
+    """
     scheme, separator, rest = url.partition("://")
     if not separator:
         return "***"
-    authority, at, tail = rest.rpartition("@")
-    if not at:
-        return _mask_query(url)
-    user = authority.split(":", 1)[0]
-    secret = ":***" if ":" in authority else ""
-    return _mask_query(f"{scheme}://{user}{secret}@{tail}")
+    before, at, after = rest.rpartition("@")
+    if "=" in before.partition("?")[2]:
+        # The last @ may belong to the query, or the ? to the password.
+        if ":" in before:
+            return f"{scheme}://***"
+        before, at, after = "", "", rest
+    user, colon, _ = before.partition(":")
+    login = f"{user}:***@" if colon else f"{before}{at}"
+    return f"{scheme}://{login}{_mask_query(after)}"
 
 
-def _mask_query(url: str) -> str:
-    parts = urlsplit(url)
-    if "password" not in parts.query.lower():
-        return url
-    pairs = [
-        f"{key}=***" if "password" in key.lower() else f"{key}{sep}{value}"
-        for key, sep, value in (pair.partition("=") for pair in parts.query.split("&"))
-    ]
-    return url.replace(parts.query, "&".join(pairs))
+def _mask_query(location: str) -> str:
+    place, mark, query = location.partition("?")
+    pairs = (pair.partition("=") for pair in query.split("&"))
+    masked = (
+        f"{key}=***" if "password" in unquote(key).lower() else f"{key}{sign}{value}" for key, sign, value in pairs
+    )
+    return f"{place}{mark}{'&'.join(masked)}"
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
     """The assignments of a `.env` file; a missing file is an empty one. Values are never expanded."""
+    if path.is_dir():  # somebody's virtual environment
+        return {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} cannot be read: it is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
     values = {}
     for number, raw in enumerate(lines, start=1):
-        line = raw.strip().removeprefix("export ")
+        line = raw.strip()
         if not line or line.startswith("#"):
             continue
-        name, separator, value = line.partition("=")
-        if not separator or not name.strip():
-            raise ConfigError(f"{path}, line {number}: expected NAME=value, got {raw.strip()!r}")
-        values[name.strip()] = _unquote(value.strip())
+        match = _ASSIGNMENT.fullmatch(line)
+        value = _unquoted(match["value"]) if match else None
+        if match is None or value is None:
+            # The line itself is not shown: it may hold a secret.
+            reason = "a quote is not closed" if match else "expected NAME=value"
+            raise ConfigError(f"{path}, line {number}: {reason}")
+        values[match["name"]] = value
     return values
 
 
-def _unquote(value: str) -> str:
-    if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
-        return value[1:-1]
-    return value.split(" #", 1)[0].rstrip()
+def _unquoted(value: str) -> str | None:
+    """What is between the quotes, or all up to a comment; None where a quote is not closed."""
+    if value[:1] in {"'", '"'}:
+        match = _QUOTED.fullmatch(value)
+        return match["text"] if match else None
+    return "" if value.startswith("#") else re.split(r"\s#", value, maxsplit=1)[0].rstrip()
 
 
 def _default_home(env: dict[str, str]) -> str:
-    data = env.get("XDG_DATA_HOME") or str(Path(env.get("HOME") or "~").expanduser() / ".local" / "share")
+    data = env.get("XDG_DATA_HOME") or str(Path(env.get("HOME") or "~") / ".local" / "share")
     return str(Path(data) / "ntrader")
+
+
+def _folder(name: str, raw: str) -> Path:
+    try:
+        return Path(raw).expanduser().absolute()
+    except RuntimeError:  # no such user, or a user without a home
+        raise ConfigError(f"{name}: the home directory in {raw!r} is not known", hint=f"Set {name} in full.") from None
 
 
 def _integer(values: dict[str, str], name: str, default: int, *, minimum: int) -> int:
@@ -128,8 +153,9 @@ def _integer(values: dict[str, str], name: str, default: int, *, minimum: int) -
         number = int(raw)
     except ValueError:
         raise ConfigError(f"{name} must be a whole number, got {raw!r}") from None
-    if number < minimum:
-        raise ConfigError(f"{name} must be at least {minimum}, got {number}")
+    if not minimum <= number <= _LARGEST:
+        bound = f"at least {minimum}" if number < minimum else f"at most {_LARGEST}"
+        raise ConfigError(f"{name} must be {bound}, got {number}")
     return number
 
 

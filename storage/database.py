@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 import psycopg
 from psycopg import conninfo as libpq
@@ -22,7 +23,7 @@ from ntrader.errors import (
     SchemaError,
     TransientDatabaseError,
 )
-from ntrader.settings import Settings, mask_url
+from ntrader.settings import Settings
 from storage import local
 
 if TYPE_CHECKING:
@@ -33,29 +34,27 @@ HEAD = "001_create_backtest_tables"
 CONNECT_TIMEOUT = 10
 
 _SCHEMES = {"postgres", "postgresql"}
+_EXAMPLE = "Write it like postgresql://user:password@host:5432/database."
 # asyncpg's and SQLAlchemy's own parameters, which libpq refuses, as libpq writes them; None drops one.
-_TRANSLATED = {"ssl": "sslmode", "timeout": "connect_timeout", "server_settings": None, "command_timeout": None,
-               "statement_cache_size": None, "prepared_statement_cache_size": None, "async_fallback": None,
-               "prepared_statement_name_func": None, "min_size": None, "max_size": None}  # fmt: skip
+_TRANSLATED: dict[str, str | None] = {
+    "ssl": "sslmode",
+    "timeout": "connect_timeout",
+    **dict.fromkeys(("server_settings", "command_timeout", "statement_cache_size", "prepared_statement_cache_size",
+                     "prepared_statement_name_func", "max_cached_statement_lifetime", "max_cacheable_statement_size",
+                     "direct_tls", "async_fallback", "min_size", "max_size")),
+}  # fmt: skip
+# What of a query may be shown: everything else may be a secret, or become one.
+_HARMLESS = {"host", "hostaddr", "port", "dbname", "user", "service", "sslmode", "target_session_attrs"}
 _SSL_WORDS = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
 
-_TRANSIENT = {
-    "40001",
-    "40P01",
-    "55P03",
-    "57P01",
-    "57P02",
-    "57P03",
-    "53300",
-    "08000",
-    "08003",
-    "08006",
-    "08001",
-    "08004",
-}
-_STARTING = ("starting up", "shutting down", "in recovery mode", "Connection refused", "server closed the connection",
-             "could not receive data", "Connection reset", "terminating connection",
-             "the connection is lost", "the connection is closed", "No such file or directory")  # fmt: skip
+_TRANSIENT = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "25P03", "53300",
+              "08000", "08001", "08003", "08004", "08006"}  # fmt: skip
+_STARTING = ("starting up", "shutting down", "in recovery mode", "not yet accepting connections", "Connection refused",
+             "server closed the connection", "could not receive data", "could not send data", "Connection reset",
+             "Broken pipe", "SSL connection has been closed", "EOF detected", "terminating connection",
+             "the connection is lost", "the connection is closed", "timeout expired",
+             "No such file or directory")  # fmt: skip
+_UNKNOWN_HOST = ("failed to resolve host", "could not translate host name", "Name or service not known")
 
 
 def conninfo(settings: Settings) -> str:
@@ -72,40 +71,48 @@ def parse_url(url: str) -> str:
     """Any spelling of a PostgreSQL URL as a libpq connection string.
 
     Drivers in the scheme (`+psycopg`, `+asyncpg`, `+psycopg2`), asyncpg's parameters, passwords with unescaped
-    `@` or `/`, several hosts and unix sockets are understood.
+    `@`, `:`, `/`, `?` or `#`, several hosts and unix sockets are understood, and libpq's own `host=... dbname=...`.
+    Raises ConfigError; neither its message nor what it shows of the URL holds a password.
     """
-    scheme, separator, rest = url.strip().partition("://")
-    if not separator or scheme.partition("+")[0].lower() not in _SCHEMES:
-        if not separator and "=" in url:
-            return _validated(url, url)
-        raise ConfigError(
-            f"DATABASE_URL {mask_url(url)!r} is not a PostgreSQL URL",
-            hint="Write it like postgresql://user:password@host:5432/database.",
-        )
-    rest, _, query = rest.partition("?") if "@" not in rest.partition("?")[2] else _late_query(rest)
-    authority, at, location = rest.rpartition("@")
-    user, colon, password = authority.partition(":")
-    login = f"{_escape(user)}{colon}{_escape(password)}{at}" if at else ""
-    text = f"postgresql://{login}{location}{_libpq_query(query)}"
-    return _validated(text, url)
+    url = url.strip()
+    if "://" not in url and "=" in url:
+        return _validated(url)
+    parts = _split(url)
+    if parts.scheme.partition("+")[0].lower() not in _SCHEMES:
+        raise ConfigError(f"DATABASE_URL {shown(url)!r} is not a PostgreSQL URL", hint=_EXAMPLE)
+    login = f"{_escape(parts.user)}{parts.colon}{_escape(parts.password)}{parts.at}"
+    return _validated(f"postgresql://{login}{parts.location}{_libpq_query(parts.query)}")
+
+
+def shown(url: str) -> str:
+    """The URL as it may be shown: no password, and of the parameters only those that say where the server is."""
+    if "://" not in url:
+        return "***"
+    parts = _split(url.strip())
+    if not re.fullmatch(r"[A-Za-z][\w+.:-]*", parts.scheme):
+        return "***"
+    pairs = [(name, value) for name, value in _pairs(parts.query) if name in _HARMLESS]
+    query = "&".join(f"{name}={value}" for name, value in pairs)
+    login = f"{parts.user}{':***' if parts.colon else ''}{parts.at}"
+    # `user:password` without a host is read as host and port.
+    location = parts.location if "[" in parts.location else re.sub(r":(?!\d+(?=[,/]|$))[^,/]*", ":***", parts.location)
+    return f"{parts.scheme}://{login}{location}{'?' if query else ''}{query}"
 
 
 def connect(settings: Settings, *, autocommit: bool = True) -> psycopg.Connection[dict[str, Any]]:
     """A connection for reading, rows as dicts, times in UTC. Raises our own errors, each with the next step."""
-    info = conninfo(settings)
-    options = {
-        "application_name": "ntrader",
-        "connect_timeout": CONNECT_TIMEOUT,
-        "options": session_options(settings, reading=True),
-    }
-    given = libpq.conninfo_to_dict(info)
-    merged = {**options, **given}
-    if "options" in given:
-        merged["options"] = f"{options['options']} {given['options']}"
+    parameters = _parameters(settings, reading=True)
     try:
-        return psycopg.connect(libpq.make_conninfo(**merged), autocommit=autocommit, row_factory=dict_row)
+        return psycopg.connect(libpq.make_conninfo(**parameters), autocommit=autocommit, row_factory=dict_row)
     except psycopg.Error as error:
         raise translate(error, settings) from error
+
+
+def _parameters(settings: Settings, *, reading: bool) -> dict[str, Any]:
+    """libpq's parameters: the URL's win over ours, and its `options` come after ours and so win too."""
+    given = libpq.conninfo_to_dict(conninfo(settings))
+    options = f"{session_options(settings, reading=reading)} {given.get('options') or ''}".strip()
+    return {"application_name": "ntrader", "connect_timeout": CONNECT_TIMEOUT, **given, "options": options}
 
 
 def session_options(settings: Settings, *, reading: bool = False) -> str:
@@ -130,13 +137,22 @@ def reading(settings: Settings) -> Iterator[psycopg.Connection[dict[str, Any]]]:
 def require_schema(connection: psycopg.Connection[dict[str, Any]]) -> None:
     """Raises SchemaError when the tables are missing, older or newer than this code."""
     found = schema_version(connection)
-    if found == HEAD:
-        return
+    if found != HEAD:
+        raise schema_error(found)
+
+
+def schema_error(found: str | None) -> SchemaError:
+    """What to say of a database that is at another revision than this code."""
     if found is None:
-        raise SchemaError("the database has no ntrader tables yet", hint="Run `ntrader db upgrade`.")
-    raise SchemaError(
+        return SchemaError("the database has no ntrader tables yet", hint="Run `ntrader db upgrade`.")
+    if not re.match(r"\d{3}_", found):
+        return SchemaError(
+            f"the tables of the database are another program's (alembic_version {found})",
+            hint="Give ntrader a database of its own.",
+        )
+    return SchemaError(
         f"the database schema is at {found}, this ntrader needs {HEAD}",
-        hint="Run `ntrader db upgrade`; if the schema is the newer one, upgrade ntrader instead.",
+        hint="Upgrade ntrader: the database is newer." if found > HEAD else "Run `ntrader db upgrade`.",
     )
 
 
@@ -162,13 +178,10 @@ def writing_engine(settings: Settings) -> Engine:
 def _build_engine(settings: Settings) -> Engine:
     from sqlalchemy import create_engine
 
-    info = conninfo(settings)
-    given = libpq.conninfo_to_dict(info)
-    options = f"{session_options(settings)} {given.get('options') or ''}".strip()
-    parameters = {"application_name": "ntrader", "connect_timeout": CONNECT_TIMEOUT, **given, "options": options}
     return create_engine(
         "postgresql+psycopg://",
-        creator=lambda: psycopg.connect(libpq.make_conninfo(**parameters)),
+        # Asked anew for each connection: an embedded PostgreSQL that was stopped meanwhile is started again.
+        creator=lambda: psycopg.connect(libpq.make_conninfo(**_parameters(settings, reading=False))),
         pool_size=settings.db_pool_size,
         max_overflow=settings.db_max_overflow,
         pool_recycle=settings.db_pool_recycle,
@@ -202,19 +215,25 @@ def translate(error: BaseException | None, settings: Settings) -> DatabaseError:
     code = getattr(error, "sqlstate", None)
     if code is None and isinstance(error, psycopg.OperationalError):
         return _connect_error(text, where, settings)
+    return _refusal(code, text, where, settings)
+
+
+def _refusal(code: str | None, text: str, where: str, settings: Settings) -> DatabaseError:
     if code == "42P01":
         return SchemaError(f"a table is missing: {text}", hint="Run `ntrader db upgrade`.")
     if code == "53100" or "No space left on device" in text:
         return DatabaseError(
             f"the disk of the database {where} is full: {text}", hint="Make room there, then run the command again."
         )
-    if code == "57014":
+    if code == "57014" and "user request" not in text:
         return DatabaseError(
             f"the database stopped a query after {settings.db_statement_timeout} ms",
             hint="Narrow it with a filter, or raise DB_STATEMENT_TIMEOUT.",
         )
     if code in {"42501", "25006"}:
-        return DatabaseError(f"the database user may not do that: {text}", hint="Use a role that may write.")
+        return DatabaseError(
+            f"the database user may not do that: {text}", hint="Use a role that may read and write the tables."
+        )
     if code in _TRANSIENT:
         return TransientDatabaseError(f"the database {where} broke off: {text}", hint="Try again in a moment.")
     return DatabaseError(f"the database {where} refused: {text}")
@@ -231,7 +250,7 @@ def _connect_error(text: str, where: str, settings: Settings) -> DatabaseError:
         )
     if re.search(r'role "[^"]*" does not exist', text):
         return DatabaseUnavailableError(f"the database {where} does not know that user", hint="Check DATABASE_URL.")
-    if "too many" in text and ("clients" in text or "connections" in text):
+    if re.search("too many (clients|connections)|connection slots are reserved", text):
         return TransientDatabaseError(
             f"the database {where} has no connection left", hint="Lower DB_POOL_SIZE, or raise max_connections."
         )
@@ -249,40 +268,88 @@ def _connect_error(text: str, where: str, settings: Settings) -> DatabaseError:
 
 
 def _reason(text: str) -> str:
-    for sign in (*_STARTING, "timeout", "could not translate host name", "Name or service not known"):
-        if sign in text:
-            return {"could not translate host name": "the host name is unknown"}.get(sign, sign)
-    return text
+    if any(sign in text for sign in _UNKNOWN_HOST):
+        return "the host name is unknown"
+    return next((sign for sign in _STARTING if sign in text), text)
 
 
 def _where(settings: Settings) -> str:
-    return mask_url(settings.database_url) if settings.database_url else "(embedded PostgreSQL)"
+    return shown(settings.database_url) if settings.database_url else "(embedded PostgreSQL)"
 
 
-def _escape(part: str) -> str:
-    return quote(unquote(part), safe="")
+class _Parts(NamedTuple):
+    """A URL cut up, nothing unescaped. `colon` and `at` are empty where they are missing."""
+
+    scheme: str
+    user: str
+    colon: str
+    password: str
+    at: str
+    location: str
+    query: str
 
 
-def _late_query(rest: str) -> tuple[str, str, str]:
-    """A `?` inside an unescaped password: the query starts at the first `?` after the last `@`."""
-    head, at, tail = rest.rpartition("@")
-    location, mark, query = tail.partition("?")
-    return f"{head}{at}{location}", mark, query
+def _split(url: str) -> _Parts:
+    """The last `@` before the query ends the login.
+
+    The query begins at the first `?` followed by a parameter that libpq or we know; if there is no such `?`, at the
+    first one after the last `@`, so that one in an unescaped password begins none.
+    """
+    scheme, _, rest = url.partition("://")
+    marks = [position for position, letter in enumerate(rest) if letter == "?"]
+    known = (mark for mark in marks if re.split("[=&]", rest[mark + 1 :], maxsplit=1)[0] in _known())
+    mark = next(known, rest.find("?", rest.rfind("@") + 1))
+    head, query = (rest[:mark], rest[mark + 1 :]) if mark >= 0 else (rest, "")
+    login, at, location = head.rpartition("@")
+    user, colon, password = login.partition(":")
+    return _Parts(scheme, user, colon, password, at, location, query)
+
+
+@cache
+def _known() -> frozenset[str]:
+    return frozenset(option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()) | _TRANSLATED.keys()
+
+
+def _pairs(query: str) -> list[tuple[str, str]]:
+    pairs = (pair.partition("=") for pair in query.split("&") if pair)
+    return [(unquote(name), value) for name, _, value in pairs]
 
 
 def _libpq_query(query: str) -> str:
     pairs = []
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        name = _TRANSLATED.get(name, name)  # type: ignore[assignment]
-        if name is None:
-            continue
-        pairs.append((name, _SSL_WORDS.get(value.lower(), value) if name == "sslmode" else value))
-    return f"?{urlencode(pairs, quote_via=quote)}" if pairs else ""
+    for given, value in _pairs(query):
+        if given not in _known():
+            raise ConfigError(f"DATABASE_URL has a parameter that PostgreSQL does not know: {given}", hint=_EXAMPLE)
+        name = _TRANSLATED.get(given, given)
+        if name is not None:
+            pairs.append((name, _SSL_WORDS.get(value.lower(), value) if name == "sslmode" else value))
+    text = "&".join(f"{name}={_escape(value)}" for name, value in _joined_hosts(pairs))
+    return f"?{text}" if text else ""
 
 
-def _validated(text: str, url: str) -> str:
+def _joined_hosts(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """SQLAlchemy's `host=one:5432&host=two:5433` as libpq writes it: `host=one,two&port=5432,5433`."""
+    hosts = [value.rpartition(":") if ":" in value else (value, "", "") for name, value in pairs if name == "host"]
+    if len(hosts) < 2:
+        return pairs
+    joined = [("host", ",".join(host for host, _, _ in hosts)), ("port", ",".join(port for _, _, port in hosts))]
+    return [pair for pair in pairs if pair[0] not in {"host", "port"}] + joined
+
+
+def _escape(part: str) -> str:
+    """Percent-encoded, whether or not it was already: what is no escape, such as the % of `100%`, stays itself."""
+    return quote(unquote_to_bytes(part), safe="")
+
+
+def _validated(text: str) -> str:
     try:
-        return libpq.make_conninfo(text)
+        port = str(libpq.conninfo_to_dict(text).get("port") or "")
     except psycopg.ProgrammingError as error:
-        reason = re.sub(r"://\S+", "://...", str(error)).strip()
-        raise ConfigError(f"DATABASE_URL {mask_url(url)!r} cannot be read: {reason}") from None
+        # libpq quotes what it stumbled over, which may be a part of the password.
+        problem = "cannot be read: " + re.sub(r'".*"', "...", str(error).strip(), flags=re.DOTALL)
+    else:
+        if all(number.isdecimal() and 0 < int(number) < 65536 for number in port.split(",") if number):
+            return text
+        problem = "has a port that is no number from 1 to 65535"
+    # Raised out here, so that it does not carry libpq's error along as its context.
+    raise ConfigError(f"DATABASE_URL {problem}", hint=_EXAMPLE)

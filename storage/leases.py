@@ -25,11 +25,16 @@ def owner_of(pid: int) -> str:
 
 def is_dead(lease_owner: str) -> bool:
     """True only when the owner was a process of this very machine and boot, and it is no more."""
+    return is_alive(lease_owner) is False
+
+
+def is_alive(lease_owner: str) -> bool | None:
+    """Whether the owner still runs; None for one of another machine or boot, which cannot be seen from here."""
     machine, _, process = lease_owner.partition("/")
     pid, _, started = process.partition("/")
-    if machine != _machine() or not pid.isdigit():
-        return False
-    return not _exists(int(pid)) or _started(int(pid)) != started
+    if machine != _machine() or not pid.isdecimal():
+        return None
+    return _exists(int(pid)) and _started(int(pid)) == started
 
 
 @cache

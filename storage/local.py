@@ -70,7 +70,7 @@ _started: list[Popen[bytes]] = []
 
 @dataclass(frozen=True, slots=True)
 class LocalServer:
-    """What `ntrader status` shows; `version` is empty while no binaries are at hand."""
+    """What `ntrader status` shows; `version` is empty before the first use."""
 
     running: bool
     pid: int | None
@@ -837,10 +837,13 @@ def _version(binaries: Path) -> str:
 
 
 def _version_at_hand(place: _Place) -> str:
-    """The version that serves or would serve, if that is known without unpacking anything."""
-    for folder in _at_hand(place):
+    """The version that serves the data directory; empty before the first use."""
+    wanted = _data_major(place)
+    for folder in _at_hand(place) if wanted else ():
         with suppress(ServiceError):
-            return _version(_fitting(place, folder))
+            version = _version(folder)
+            if version.split(".")[0] == wanted:
+                return version
     return ""
 
 

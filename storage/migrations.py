@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ntrader.errors import DatabaseError, SchemaError
 from ntrader.settings import Settings
-from storage.database import HEAD, connect, schema_version, translate
+from storage.database import HEAD, connect, schema_error, schema_version, translate
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -21,14 +23,10 @@ def prepare(settings: Settings) -> None:
     found = current(settings)
     if found == HEAD:
         return
-    if settings.embedded:
-        upgrade(settings)
-        return
-    state = f"is at {found}" if found else "has no ntrader tables yet"
-    raise SchemaError(
-        f"the database schema {state}, this ntrader needs {HEAD}",
-        hint="Run `ntrader db upgrade`." if not found or found < HEAD else "Upgrade ntrader.",
-    )
+    problem = schema_error(found)
+    if not settings.embedded or (found and found > HEAD):
+        raise problem
+    upgrade(settings)
 
 
 def current(settings: Settings) -> str | None:
@@ -54,20 +52,22 @@ def downgrade(settings: Settings, revision: str) -> None:
 def check(settings: Settings) -> None:
     """Raises SchemaError when the tables are not what the models say, whatever their revision claims."""
     from alembic import command
-    from alembic.util import CommandError
 
-    try:
-        _run(settings, command.check)
-    except CommandError as error:
-        raise SchemaError(f"the tables differ from the models: {error}", hint="Run `ntrader db upgrade`.") from error
+    _run(settings, command.check)
 
 
-def _run(settings: Settings, action: object) -> None:
+def _run(settings: Settings, action: Callable[[Config], None]) -> None:
     import psycopg
+    from alembic.util import CommandError
     from sqlalchemy.exc import DBAPIError
 
     try:
-        action(_config(settings))  # type: ignore[operator]
+        action(_config(settings))
+    except CommandError as error:
+        raise SchemaError(
+            f"the schema does not fit: {error}",
+            hint="Run `ntrader db upgrade`; if the database is the newer one, upgrade ntrader.",
+        ) from error
     except DBAPIError as error:
         raise _explained(translate(error.orig, settings), str(error.orig)) from error
     except psycopg.Error as error:
@@ -86,7 +86,7 @@ def _explained(error: DatabaseError, text: str) -> DatabaseError:
 def _config(settings: Settings) -> Config:
     from alembic.config import Config
 
-    config = Config()
+    config = Config(stdout=StringIO())  # what is said is said by us
     config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
     config.attributes["settings"] = settings
     return config

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import Connection
 
 from ntrader.config import RunConfig, first_moment, last_moment, sha256
-from ntrader.errors import DatabaseError
+from ntrader.errors import ConfigError, DatabaseError, NtraderError
 from ntrader.results import Execution, Metrics, Trade
 from ntrader.settings import Settings
 from storage.codec import encode
@@ -50,10 +50,14 @@ class Failure:
 
 
 def start_run(settings: Settings, run: NewRun) -> None:
-    """Write the row with status `running` and a lease for this process. A second call with the run_id adds nothing."""
+    """Write the row with status `running` and a lease for this process. A second call with the run_id adds nothing.
+
+    Raises ConfigError for a config that PostgreSQL could not give back as it is.
+    """
     values = _described(run) | {
         "execution_status": "running",
-        "config_fingerprint": sha256(run.config.canonical_json()),
+        "config_path": _storable(run.config_path) if run.config_path else None,
+        "config_fingerprint": sha256(_storable_json(run.config)),
         "lease_owner": owner(),
         "lease_expires_at": _lease_end(),
     }
@@ -79,7 +83,7 @@ def lease_kept(settings: Settings, run_id: UUID) -> Iterator[None]:
     def renew() -> None:
         while not done.wait(RENEW_SECONDS):
             # A lease lasts for many renewals: one that fails is made up for by the next.
-            with suppress(DatabaseError):
+            with suppress(NtraderError):
                 renew_lease(settings, run_id)
 
     thread = threading.Thread(target=renew, daemon=True, name="ntrader-lease")
@@ -106,7 +110,7 @@ def save_success(settings: Settings, run_id: UUID, execution: Execution, metrics
         **{name: getattr(metrics, name) for name in HEADLINE_METRICS},
         "start_date": func.coalesce(_runs.c.start_date, moment(execution.first_bar)),
         "end_date": func.coalesce(_runs.c.end_date, moment(execution.last_bar)),
-        "warnings": list(execution.notes),
+        "warnings": [_storable(note) for note in execution.notes],
     }
     with transaction(settings) as connection:
         row_id = _finish(connection, run_id, final, execution.result_digest)
@@ -118,9 +122,9 @@ def save_failure(settings: Settings, run_id: UUID, failure: Failure) -> None:
     """The final state of a run without a result; a run that is finished already stays as it is."""
     final = {
         "execution_status": failure.status,
-        "error_type": failure.error_type,
-        "error_message": failure.message.replace("\x00", ""),
-        "error_traceback": failure.traceback.replace("\x00", "") if failure.traceback else None,
+        "error_type": _storable(failure.error_type),
+        "error_message": _storable(failure.message),
+        "error_traceback": _storable(failure.traceback) if failure.traceback else None,
     }
     with transaction(settings) as connection:
         _update(connection, run_id, final)
@@ -219,6 +223,34 @@ def _copy(connection: Connection, trades: list[dict[str, Any]]) -> None:
 def _trade(row_id: int, number: int, trade: Trade) -> dict[str, Any]:
     times = {"entry_time": moment(trade.entry_time), "exit_time": moment(trade.exit_time)}
     return {"backtest_run_id": row_id, "trade_number": number, **asdict(trade), **times}
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL takes neither NUL nor lone surrogates (bytes of a file name that are no UTF-8): written as escapes."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+def _storable_json(config: RunConfig) -> str:
+    """The config's canonical JSON. What it holds must not be changed to be stored, so what cannot be is refused."""
+    try:
+        text = config.canonical_json()
+    except ValueError as error:
+        raise ConfigError(f"the config cannot be stored: {error}") from None
+    odd = next((string for string in _strings(config.snapshot()) if _storable(string) != string), None)
+    if odd is not None:
+        raise ConfigError(f"the config holds text that PostgreSQL cannot store: {odd[:80]!a}")
+    return text
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from (*_strings(key), *_strings(item))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
 
 
 def moment(nanoseconds: int | None) -> datetime | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, cast
 from uuid import UUID
@@ -15,7 +15,7 @@ from psycopg import sql
 from ntrader.errors import AmbiguousError, NotFoundError
 from ntrader.settings import Settings
 from storage.database import connect, reading
-from storage.leases import is_dead
+from storage.leases import is_alive
 
 MIN_PREFIX = 4
 
@@ -147,19 +147,23 @@ def mark_dead_runs(connection: psycopg.Connection[dict[str, Any]]) -> int:
     A role that may only read leaves them as they are.
     """
     running = connection.execute(
-        "SELECT id, lease_owner, lease_expires_at < now() AS expired FROM backtest_runs"
-        " WHERE execution_status = 'running'"
+        "SELECT coalesce(lease_owner, '') AS owner, bool_or(lease_expires_at < now()) AS expired FROM backtest_runs"
+        " WHERE execution_status = 'running' GROUP BY 1"
     ).fetchall()
-    dead = [row["id"] for row in running if row["expired"] or is_dead(row["lease_owner"] or "")]
-    if not dead:
+    alive = {row["owner"]: is_alive(row["owner"]) for row in running}
+    dead = [owner for owner, living in alive.items() if living is False]
+    # The lease decides only where nobody can look: it also runs out while a laptop sleeps.
+    unseen = [row["owner"] for row in running if row["expired"] and alive[row["owner"]] is None]
+    if not dead and not unseen:
         return 0
     try:
         with connection.transaction():
             marked = connection.execute(
                 "UPDATE backtest_runs SET execution_status = 'interrupted', finished_at = now(),"
                 " error_type = 'Interrupted', error_message = 'the process that ran it ended without a word'"
-                " WHERE id = ANY(%s) AND execution_status = 'running'",
-                [dead],
+                " WHERE execution_status = 'running' AND (lease_owner = ANY(%s)"
+                " OR coalesce(lease_owner, '') = ANY(%s) AND lease_expires_at < now())",
+                [dead, unseen],
             )
             return marked.rowcount
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction):
@@ -192,7 +196,7 @@ def _nth_newest(connection: psycopg.Connection[dict[str, Any]], back: int, refer
     ).fetchone()
     if row is None:
         raise NotFoundError(f"there is no run {reference}", hint="`ntrader history list` shows what there is.")
-    return cast(UUID, row["run_id"])
+    return cast("UUID", row["run_id"])
 
 
 def _by_prefix(connection: psycopg.Connection[dict[str, Any]], digits: str, reference: str) -> UUID:
@@ -206,11 +210,12 @@ def _by_prefix(connection: psycopg.Connection[dict[str, Any]], digits: str, refe
         raise NotFoundError(f"there is no run {reference}", hint="`ntrader history list` shows what there is.")
     if len(rows) > 1:
         lines = "".join(
-            f"\n  {row['run_id']}  {row['created_at']:%Y-%m-%d %H:%M}  {row['strategy_name']} {row['instrument_symbol']}"
+            f"\n  {row['run_id']}  {row['created_at'].astimezone(UTC):%Y-%m-%d %H:%M}"
+            f"  {row['strategy_name']} {row['instrument_symbol']}"
             for row in rows
         )
         raise AmbiguousError(f"{reference!r} fits more than one run:{lines}", hint="Give more characters.")
-    return cast(UUID, rows[0]["run_id"])
+    return cast("UUID", rows[0]["run_id"])
 
 
 def _run(row: dict[str, Any]) -> StoredRun:

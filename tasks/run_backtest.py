@@ -17,10 +17,11 @@ from tasks.retrying import worth_another_try
 @task(name="run-backtest", cache_policy=NO_CACHE, retries=1, retry_condition_fn=worth_another_try)
 def run_backtest(config: RunConfig, home: Path) -> Execution:
     """Tried once more only when the process was killed: the simulation itself would fail the same way again."""
+    progress.report("Running")
     execution: Execution = default_worker().call(
         "ntrader.execution:execute",
         config,
         home,
-        on_progress=lambda done, total: progress.report("running", done, total),
+        on_progress=lambda done, total: progress.report("Running", done, total),
     )
     return execution

@@ -69,7 +69,7 @@ def ensure_server(settings: Settings) -> str:
         with _lock(settings.home):
             state = running_server(settings.home)
             if state is None:
-                progress.report("starting the Prefect server, once: this takes about 15 seconds")
+                progress.report("Starting the Prefect server, once: this takes about 15 seconds")
                 state = _start(settings.home, database)
     return state.api_url
 

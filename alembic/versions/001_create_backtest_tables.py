@@ -11,10 +11,14 @@ depends_on = None
 
 IMMUTABLE = """
 CREATE FUNCTION refuse_change_of_finished_run() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    fixed record := NEW;
 BEGIN
     -- Labels are a person's words about a run, and the original of a reproduction may be deleted.
-    IF to_jsonb(NEW) - ARRAY['tags', 'notes', 'reproduced_from_run_id']
-        IS DISTINCT FROM to_jsonb(OLD) - ARRAY['tags', 'notes', 'reproduced_from_run_id'] THEN
+    fixed.tags := OLD.tags;
+    fixed.notes := OLD.notes;
+    fixed.reproduced_from_run_id := OLD.reproduced_from_run_id;
+    IF fixed *<> OLD THEN -- to the bit: 0 and -0, 1.0 and 1.00 are equal to <>
         RAISE EXCEPTION 'run % is finished (%) and cannot be changed', OLD.run_id, OLD.execution_status
             USING ERRCODE = 'restrict_violation', HINT = 'Only tags and notes of a finished run may change.';
     END IF;
@@ -102,6 +106,7 @@ def upgrade() -> None:
             "calmar_ratio",
             "execution_duration_seconds",
             "final_balance",
+            "initial_capital",
             "max_drawdown",
             "profit_factor",
             "sharpe_ratio",
@@ -268,7 +273,8 @@ def upgrade() -> None:
     op.execute(IMMUTABLE)
     for table in RESULT_TABLES:
         op.execute(
-            f"CREATE TRIGGER {table}_are_immutable BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+            f"CREATE TRIGGER {table}_are_immutable BEFORE UPDATE ON {table}"
+            " FOR EACH ROW EXECUTE FUNCTION refuse_change()"
         )
 
 

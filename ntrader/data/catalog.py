@@ -34,7 +34,7 @@ _BAR_TYPE = re.compile(r"(?P<symbol>.+)\.(?P<venue>[^.]+)-(?P<timeframe>\d+-[A-Z
 _PRICES = ("open", "high", "low", "close")
 _COLUMNS = (*_PRICES, "volume")
 _LEAST_PRECISION, _MOST_PRECISION = 2, 9
-_DECIMALS_BY_WIDTH = {8: 9, 16: 16}
+_DECIMALS_BY_WORDS = {1: 9, 2: 16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,21 +265,26 @@ def _table(file: _File) -> dict[str, NDArray[Any]]:
         table = _parquet().ParquetFile(file.path).read(columns=[*_COLUMNS, "ts_init"])
         columns = {name: _decoded(table[name], file.price_precision) for name in _PRICES}
         columns["volume"] = _decoded(table["volume"], file.size_precision)
+        return {**columns, "ts_init": _words(table["ts_init"])[:, 0]}
     except (OSError, ValueError, KeyError) as error:
         raise _unreadable(file.path, error) from None
-    return {**columns, "ts_init": table["ts_init"].to_numpy().astype(np.int64)}
 
 
 def _decoded(column: Any, precision: int) -> NDArray[np.float64]:
     """Scaled integers of 8 or 16 bytes as the floats nearest to the decimals they stand for."""
-    width = column.type.byte_width
-    raw = b"".join(chunk.buffers()[1][chunk.offset * width :][: len(chunk) * width] for chunk in column.chunks)
-    words = np.frombuffer(raw, "<i8").reshape(-1, width // 8)
+    words = _words(column)
     number = words[:, 0].astype(np.float64)
-    if width == 16:
+    if words.shape[1] == 2:
         number = words[:, 1] * 2.0**64 + words[:, 0].view("<u8")
     # Through the whole number of last decimals: dividing the scaled number itself can miss by one bit.
-    return np.rint(number / 10.0 ** (_DECIMALS_BY_WIDTH[width] - precision)) / 10.0**precision
+    return np.rint(number / 10.0 ** (_DECIMALS_BY_WORDS[words.shape[1]] - precision)) / 10.0**precision
+
+
+def _words(column: Any) -> NDArray[np.int64]:
+    """The column's bytes as rows of 8-byte words. Arrow's own to_numpy would import pandas."""
+    width = column.type.bit_width // 8
+    raw = b"".join(chunk.buffers()[1][chunk.offset * width :][: len(chunk) * width] for chunk in column.chunks)
+    return np.frombuffer(raw, "<i8").reshape(-1, width // 8)
 
 
 def _parquet() -> Any:

@@ -90,9 +90,9 @@ def gaps(bars: Bars) -> list[Gap]:
     ]
 
 
-def and_more(count: int, noun: str = "row") -> str:
-    """`` (and 3 more bad rows)``, or nothing."""
-    return f" (and {count:,} more bad {noun}{'s' if count > 1 else ''})" if count else ""
+def and_more(count: int) -> str:
+    """The end of a message about the first of several bad rows: ` (and 3 more bad rows)`, or nothing."""
+    return f" (and {count:,} more bad row{'s' if count > 1 else ''})" if count else ""
 
 
 def _problems(bars: Bars) -> Iterator[tuple[Mask, str]]:

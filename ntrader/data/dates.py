@@ -86,7 +86,7 @@ def _is_number(text: str) -> bool:
 
 
 def _from_numbers(texts: Sequence[str]) -> Moments:
-    if all(len(text) in (8, 12, 14) and text.startswith(("19", "20")) and text.isdecimal() for text in texts):
+    if all(len(text) in (8, 12, 14) and text.startswith(("19", "20", "21")) and text.isdecimal() for text in texts):
         written = [f"{text[:8]}T{text[8:]}" if len(text) > 8 else text for text in texts]
         moments = [_iso(text, index) for index, text in enumerate(written)]
         return _from_datetimes(moments, date_only=max(map(len, texts)) == 8)

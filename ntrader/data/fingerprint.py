@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from itertools import pairwise
 
 import numpy as np
 
@@ -28,11 +29,9 @@ def daily_fingerprints(bars: Bars) -> dict[str, str]:
     """A hex digest for the bars that close on each UTC day, by ISO date: they show *where* data differ."""
     days = bars.times // _DAY
     starts = np.flatnonzero(np.diff(days, prepend=days[:1] - 1))
-    stops = [*starts[1:].tolist(), len(bars)]
     labels = np.datetime_as_string(days[starts].astype("datetime64[D]")).tolist()
-    return {
-        label: _digest(bars, start, stop) for label, start, stop in zip(labels, starts.tolist(), stops, strict=True)
-    }
+    spans = pairwise([*starts.tolist(), len(bars)])
+    return {label: _digest(bars, start, stop) for label, (start, stop) in zip(labels, spans, strict=True)}
 
 
 def _digest(bars: Bars, start: int, stop: int) -> str:

@@ -145,7 +145,7 @@ def test_times_of_short_bars_are_their_opens_unless_said_otherwise(file: Path) -
 
 
 @pytest.mark.parametrize(
-    "text", ["2010-05-06 00:00:00", "2010-05-06 00:00:00-04:00", "2010-05-06T16:00:00+09:00", "1273104000000"]
+    "text", ["2010-05-06 00:00:00", "2010-05-06 00:00:00+09:00", "2010-05-06T20:00:00-05:00", "1273104000000"]
 )
 def test_daily_rows_are_stamped_by_the_day_as_written(file: Path, text: str) -> None:
     assert times(read(file, f"{HEADER}{text},10,11,9,10,1\n")) == ["2010-05-06T23:59:59.999999"]
@@ -154,6 +154,8 @@ def test_daily_rows_are_stamped_by_the_day_as_written(file: Path, text: str) -> 
 def test_a_daily_close_at_midnight_ends_the_day_before(file: Path) -> None:
     row = "2010-05-06 00:00:00,10,11,9,10,1\n"
     assert times(read(file, HEADER + row, stamp="close")) == ["2010-05-05T23:59:59.999999"]
+    assert times(read(file, HEADER + row.replace("00:00:00", "00:00:00-05:00"), stamp="close"))[0] == DAYS[0]
+    assert times(read(file, HEADER + row.replace("00:00:00", "20:00:00-05:00"), stamp="close"))[0] == DAYS[1]
     assert times(read(file, HEADER + ROWS, stamp="close")) == DAYS
 
 
@@ -286,8 +288,8 @@ def test_dates_alone_are_no_short_bars(file: Path) -> None:
 def test_missing_bars_are_no_other_spacing(file: Path) -> None:
     sparse = "".join(f"2010-05-06 09:{minute},10,11,9,10,1\n" for minute in (10, 15, 21, 22, 40))
     assert len(read(file, HEADER + sparse, "1-MINUTE")) == 5
-    friday_and_tuesday = "2010-05-07,10,11,9,10,1\n2010-05-11,10,11,9,10,1\n"
-    assert len(read(file, HEADER + friday_and_tuesday)) == 2
+    weeks_apart = "2010-05-07,10,11,9,10,1\n2010-05-21,10,11,9,10,1\n"
+    assert len(read(file, HEADER + weeks_apart)) == 2, "two rows tell nothing of what is usual"
 
 
 def test_an_ambiguous_date_is_refused_with_its_line(file: Path) -> None:

@@ -43,6 +43,7 @@ def utc(texts: list[str]) -> list[str]:
         "2010.05.06 09:31",
         "06.05.2010 09:31:00.000",
         "06.05.2010 10:31:00.000 GMT+0100",
+        "06.05.2010 05:31:00.000 GMT-0400",
         "06-May-2010 09:31",
         "6 May 2010 9:31 AM",
         "6-may-10 09:31",
@@ -111,6 +112,15 @@ def test_a_column_in_two_orders_is_refused_where_they_meet() -> None:
     assert caught.value.index == 3
 
 
+@pytest.mark.parametrize(
+    "text, microseconds",
+    [("09:31:00.25", 250_000), ("09:31:00,000001", 1), ("09:31:00.1234567", 123_456), ("09:31:00", 0)],
+)
+@pytest.mark.parametrize("day", ["2010-05-06", "06.05.2010"])
+def test_fractions_of_a_second(day: str, text: str, microseconds: int) -> None:
+    assert parse_moments([f"{day} {text}"]).utc.tolist() == [1_273_138_260_000_000 + microseconds]
+
+
 @pytest.mark.parametrize("hour, text", [(0, "12:05 AM"), (1, "1:05 am"), (12, "12:05 PM"), (23, "11:05 p.m.")])
 def test_the_twelve_hour_clock(hour: int, text: str) -> None:
     assert utc([f"06/30/2010 {text}"]) == [f"2010-06-30T{hour:02}:05:00"]
@@ -170,8 +180,17 @@ def test_iso_times_with_an_offset_keep_their_moment(moments: list[datetime], min
 @given(
     st.lists(st.datetimes(datetime(1950, 1, 1), datetime(2100, 1, 1)), min_size=1, max_size=20),
     st.sampled_from(
-        "%Y-%m-%d %H:%M:%S|%Y%m%d %H%M%S|%Y%m%d%H%M%S|%Y/%m/%d %H:%M:%S|%d-%b-%Y %H:%M:%S|%B %d, %Y %I:%M:%S %p|"
-        "%d.%m.%Y %H:%M:%S|%Y-%m-%dT%H:%M:%S.%f|%d %B %Y %H:%M:%S UTC".split("|")
+        [
+            "%Y-%m-%d %H:%M:%S",
+            "%Y-%m-%dT%H:%M:%S.%f",
+            "%Y%m%d %H%M%S",
+            "%Y%m%d%H%M%S",
+            "%Y/%m/%d %H:%M:%S",
+            "%d.%m.%Y %H:%M:%S",
+            "%d-%b-%Y %H:%M:%S",
+            "%d %B %Y %H:%M:%S UTC",
+            "%B %d, %Y %I:%M:%S %p",
+        ]
     ),
 )
 def test_formats_agree_with_strptime(moments: list[datetime], written: str) -> None:

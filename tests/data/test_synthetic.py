@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ntrader.config import SyntheticConfig
@@ -43,6 +43,7 @@ def test_short_bars_run_day_and_night() -> None:
 
 
 @settings(max_examples=30)
+@example(0, 1e-4, -5.0, 5.0, "1d")
 @given(
     st.integers(0, 2**63), st.floats(1e-4, 1e6), st.floats(-5, 5), st.floats(0, 5), st.sampled_from(["1d", "1h", "15m"])
 )
@@ -88,6 +89,11 @@ def test_without_volatility_the_drift_is_what_is_left() -> None:
     made = bars(days=3650, drift=0.08, volatility=0.0, start_price=1000.0)
     assert np.log(made.close[-1] / 1000) == pytest.approx(0.08 * len(made) / 252, abs=1e-6)
     assert made.high.tolist() == made.close.tolist()
+
+
+def test_the_drift_is_of_the_expected_price_not_of_the_typical_one() -> None:
+    logs = [np.log(bars(seed=seed, volatility=1.0, drift=0.0).close[-1] / 100) for seed in range(100)]
+    assert np.mean(logs) == pytest.approx(-0.5, abs=0.25)
 
 
 def test_too_many_bars_are_refused_before_they_are_made() -> None:

@@ -163,7 +163,7 @@ def test_a_connection_that_is_lost_before_saving_costs_a_retry_only(
     monkeypatch.setenv("DB_POOL_PRE_PING", "false")
 
     def cut(stage: str, *_: int) -> None:
-        if stage == "saving":
+        if stage == "Saving":
             with connect(environment) as connection:
                 connection.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

