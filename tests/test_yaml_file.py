@@ -74,8 +74,8 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(file: Path) -> None:
         ("a: &x [*x]\n", "FILE, line 1, column 4: not valid YAML: an alias contains itself"),
         ("a: 1\nb: \0\n", "FILE, line 2: not valid YAML: the character '\\x00' is not allowed"),
         ("{[1]: 2}\n", "FILE, line 1, column 2: not valid YAML: found unhashable key"),
-        ("a: !!python/name:os.system\n", "FILE, line 1, column 4: not valid YAML: could not determine a constructor for "
-         "the tag 'tag:yaml.org,2002:python/name:os.system'"),
+        ("a: !!python/name:os.system\n", "FILE, line 1, column 4: not valid YAML: could not determine a constructor "
+         "for the tag 'tag:yaml.org,2002:python/name:os.system'"),
         ("a: !!int many\n", "FILE: not valid YAML: invalid literal for int() with base 10: 'many'"),
         ("a: !!bool maybe\n", "FILE: not valid YAML: 'maybe'"),
         ("a: " + "[" * 5000, "FILE: not valid YAML: nested too deeply"),

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,16 +96,21 @@ def test_eight_processes_may_upgrade_at_once(empty: Settings) -> None:
 
 
 def test_an_upgrade_waits_longer_than_a_query_may_take(empty: Settings) -> None:
-    from dataclasses import replace
-
-    migrations.upgrade(replace(empty, db_statement_timeout=1))
+    hasty = replace(empty, db_statement_timeout=200)
+    with database.connect(empty) as other, ThreadPoolExecutor() as pool:
+        other.execute("SELECT pg_advisory_lock(%s)", [0x6E747261646572])
+        upgrade = pool.submit(migrations.upgrade, hasty)
+        with pytest.raises(TimeoutError):
+            upgrade.result(timeout=0.6)
+        other.execute("SELECT pg_advisory_unlock_all()")
+        upgrade.result(timeout=10)
     assert migrations.current(empty) == database.HEAD
 
 
 def test_an_upgrade_that_fails_leaves_nothing_behind(empty: Settings) -> None:
     with database.transaction(empty) as connection:
         connection.execute(text("CREATE TABLE trades (id int)"))
-    with pytest.raises(SchemaError, match='a table is there already, but not from a migration.*"trades"') as caught:
+    with pytest.raises(SchemaError, match=r'a table is there already, but not from a migration.*"trades"') as caught:
         migrations.upgrade(empty)
     assert "empty database" in (caught.value.hint or "")
     assert tables(empty) == {"trades"}
@@ -134,7 +141,7 @@ def test_prepare_leaves_a_newer_embedded_database_alone(embedded: Settings) -> N
 
 
 def test_prepare_only_looks_at_a_database_of_somebodys_own(empty: Settings) -> None:
-    with pytest.raises(SchemaError, match="^the database has no ntrader tables yet$") as caught:
+    with pytest.raises(SchemaError, match=r"^the database has no ntrader tables yet$") as caught:
         migrations.prepare(empty)
     assert caught.value.hint == "Run `ntrader db upgrade`."
     assert tables(empty) == set()
