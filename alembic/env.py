@@ -22,6 +22,7 @@ def settings() -> Settings:
 def migrate(connection: Connection) -> None:
     connection.execute(text("SET LOCAL statement_timeout = 0"))
     # Taken before alembic_version is read: of 18 upgrades at once without it, 9 failed.
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
     context.configure(
         connection=connection,
         target_metadata=SQLModel.metadata,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -44,17 +44,16 @@ def import_(
     symbol: Annotated[str, typer.Option("--symbol", help="Symbol to store it under.")],
     venue: Annotated[str, typer.Option("--venue", help="Venue to store it under, such as XNAS.")],
     timeframe: Annotated[str, typer.Option("--timeframe", help="Bar length: 1-DAY, 1-HOUR, 5-MINUTE.")] = "1-DAY",
-    stamp: Annotated[str, typer.Option("--stamp", help="Whether intraday times are the open or the close.")] = "open",
+    stamp: Annotated[
+        Literal["open", "close"], typer.Option("--stamp", help="Whether intraday times are the open or the close.")
+    ] = "open",
     replace: Annotated[bool, typer.Option("--replace", help="Let the file win over bars stored before.")] = False,
 ) -> None:
     """Copy the bars of a CSV file into the data catalog, after checking each of them."""
     from ntrader.data.bars import parse_timeframe
     from ntrader.data.catalog import import_csv
-    from ntrader.errors import ConfigError
     from ntrader.settings import load_settings
 
-    if stamp not in ("open", "close"):
-        raise ConfigError(f"--stamp must be open or close, got {stamp!r}")
     summary = import_csv(
         load_settings().home, csv, symbol, venue, parse_timeframe(timeframe), stamp=stamp, replace=replace
     )

@@ -17,6 +17,7 @@ from ntrader.errors import (
     AmbiguousError,
     ConfigError,
     DatabaseError,
+    Interruption,
     NotFoundError,
     NtraderError,
     RunError,
@@ -87,10 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _show_traceback(error)
         complain(error.message, error.hint)
         raise SystemExit(exit_code(error)) from None
-    except KeyboardInterrupt as interruption:
-        terminated = type(interruption).__name__ == "Terminated"
-        complain("terminated" if terminated else "interrupted")
-        raise SystemExit(128 + (signal.SIGTERM if terminated else signal.SIGINT)) from None
+    except Interruption as interruption:
+        complain("terminated" if interruption.number == signal.SIGTERM else "interrupted")
+        raise SystemExit(128 + interruption.number) from None
     except OSError as error:
         if debug:
             _show_traceback(error)

@@ -7,8 +7,19 @@ from uuid import uuid4
 
 import typer
 
-from cli.output import complain, moment, number, percent, progress_line, run_document, say, say_json, say_pairs, seconds
-from cli.output import talk
+from cli.output import (
+    complain,
+    moment,
+    number,
+    percent,
+    progress_line,
+    run_document,
+    say,
+    say_json,
+    say_pairs,
+    seconds,
+    talk,
+)
 
 if TYPE_CHECKING:
     from ntrader.config import RunRequest
@@ -28,9 +39,7 @@ def run_backtest(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A strategy parameter; repeatable.")
     ] = None,
-    source: Annotated[
-        str | None, typer.Option("--source", help="sample, catalog, csv, synthetic or auto.")
-    ] = None,
+    source: Annotated[str | None, typer.Option("--source", help="sample, catalog, csv, synthetic or auto.")] = None,
     venue: Annotated[str | None, typer.Option("--venue", help="Venue, where a symbol has more than one.")] = None,
     timeframe: Annotated[str | None, typer.Option("--timeframe", help="Bar length: 1-DAY, 1-HOUR, 5-MINUTE.")] = None,
     data_file: Annotated[str | None, typer.Option("--csv", help="Read the bars from this CSV file.")] = None,

@@ -20,7 +20,14 @@ def status(json_output: Annotated[bool, typer.Option("--json", help="Write JSON.
         say_json({"home": str(settings.home), "services": [state.document() for state in states]})
         return
     say_table(
-        [("Service", "left"), ("State", "left"), ("Where", "left"), ("PID", "right"), ("Memory", "right"), ("Log", "left")],
+        [
+            ("Service", "left"),
+            ("State", "left"),
+            ("Where", "left"),
+            ("PID", "right"),
+            ("Memory", "right"),
+            ("Log", "left"),
+        ],
         [state.row() for state in states],
     )
 

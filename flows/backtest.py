@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 import traceback
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from prefect import flow
 
 from ntrader import progress
 from ntrader.config import RunRequest
+from ntrader.errors import Interruption
 from ntrader.results import Execution, Metrics
 from ntrader.settings import Settings, load_settings
 from ntrader.strategies.registry import identity
@@ -84,8 +86,9 @@ def _recorded(settings: Settings, run_id: UUID, *, save: bool) -> Iterator[None]
 
 
 def failure_of(error: BaseException) -> Failure:
-    """An error as it is stored; what is not an Exception (Ctrl-C, SIGTERM) interrupted the run."""
+    """An error as it is stored; what is no Exception (Ctrl-C, SIGTERM) interrupted the run."""
     trace = getattr(error, "traceback_text", None) or "".join(traceback.format_exception(error))
     if isinstance(error, Exception):
         return Failure("failed", type(error).__name__, str(error) or type(error).__name__, trace)
-    return Failure("interrupted", "Interrupted", f"interrupted by {type(error).__name__}", trace)
+    cause = signal.Signals(error.number).name if isinstance(error, Interruption) else type(error).__name__
+    return Failure("interrupted", "Interrupted", f"interrupted by {cause}", trace)

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from ntrader import progress
 from ntrader.config import RunRequest
+from ntrader.errors import Interruption
 from ntrader.settings import Settings
 from ntrader.worker import default_worker
 from storage import migrations
@@ -26,16 +27,12 @@ if TYPE_CHECKING:
     from flows.backtest import BacktestOutcome
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: the same as Ctrl-C, but for the exit code."""
-
-
 def launch_backtest(settings: Settings, request: RunRequest, run_id: UUID, *, save: bool) -> BacktestOutcome:
     """Check the request, start what is missing, run the flow.
 
     A bad request is refused before any service is started; a database that cannot be had, before the run is.
     """
-    with _terminable():
+    with _interruptible():
         default_worker().start()
         os.environ.update(server.client_environment(settings))
         from flows.backtest import backtest
@@ -62,17 +59,18 @@ def prefect_at(api_url: str) -> Iterator[None]:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM interrupts the run as Ctrl-C does, so that its row says so. Only the main thread may ask for it."""
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the run in the same orderly way, so that its row says so. Main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def terminate(_number: int, _frame: FrameType | None) -> None:
-        raise Terminated
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        raise Interruption(number)
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -135,6 +135,9 @@ class DataConfig(_Frozen):
     venue: str | None = Field(default=None, description="Venue of the instrument, such as XNAS")
     timeframe: Timeframe = Field(default="1-DAY", description="Length of a bar: 1-DAY, 1-HOUR, 5-MINUTE")
     path: str | None = Field(default=None, description="File for the csv source")
+    stamp: Literal["open", "close"] = Field(
+        default="open", description="Whether times in an intraday csv file are the open or the close of the bar"
+    )
     start: Moment | None = Field(default=None, description="First day or moment (UTC), included")
     end: Moment | None = Field(default=None, description="Last day or moment (UTC), included")
     synthetic: SyntheticConfig | None = None

@@ -29,7 +29,6 @@ from nautilus_trader.backtest.models import FeeModel, FillModel, LatencyModel
 from nautilus_trader.common.component import is_backtest_force_stop
 from nautilus_trader.config import LoggingConfig
 from nautilus_trader.model.book import OrderBook
-from nautilus_trader.model.currencies import Currency
 from nautilus_trader.model.data import Bar, BarType, BookOrder, TradeTick
 from nautilus_trader.model.enums import (
     AccountType,
@@ -43,7 +42,7 @@ from nautilus_trader.model.enums import (
 )
 from nautilus_trader.model.events import OrderFilled
 from nautilus_trader.model.identifiers import InstrumentId, TraderId, Venue
-from nautilus_trader.model.objects import Money, Price
+from nautilus_trader.model.objects import Currency, Money, Price
 
 from ntrader.config import FeesConfig, RunConfig
 from ntrader.data.bars import Bars
@@ -109,9 +108,9 @@ def build_events(config: RunConfig, bars: Bars) -> Events:
         raise BadDataError(f"{bars.origin}: there are no bars to run on")
     instrument = build_instrument(config, bars)
     precision = instrument.price_precision
-    times = bars.times.astype(np.uint64)
+    times, volume = bars.times.astype(np.uint64), np.rint(bars.volume)
     stream: list[Any] = Bar.from_raw_arrays_to_list(
-        bar_type(bars), precision, 0, bars.open, bars.high, bars.low, bars.close, bars.volume, times, times
+        bar_type(bars), precision, 0, bars.open, bars.high, bars.low, bars.close, volume, times, times
     )
     bar_execution = not sends_only_market_orders(config)
     per_bar = 1

@@ -101,3 +101,11 @@ class SchemaError(DatabaseError):
 
 class ServiceError(NtraderError):
     """A local service (embedded PostgreSQL, Prefect server) could not be started or stopped."""
+
+
+class Interruption(BaseException):
+    """A signal asked for an end. Like KeyboardInterrupt no Exception, so that nothing takes it for a failure."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number

@@ -23,7 +23,7 @@ from ntrader.errors import (
     SchemaError,
     TransientDatabaseError,
 )
-from ntrader.settings import Settings
+from ntrader.settings import Settings, mask_url
 from storage import local
 
 if TYPE_CHECKING:
@@ -43,8 +43,6 @@ _TRANSLATED: dict[str, str | None] = {
                      "prepared_statement_name_func", "max_cached_statement_lifetime", "max_cacheable_statement_size",
                      "direct_tls", "async_fallback", "min_size", "max_size")),
 }  # fmt: skip
-# What of a query may be shown: everything else may be a secret, or become one.
-_HARMLESS = {"host", "hostaddr", "port", "dbname", "user", "service", "sslmode", "target_session_attrs"}
 _SSL_WORDS = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
 
 _TRANSIENT = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "25P03", "53300",
@@ -72,31 +70,18 @@ def parse_url(url: str) -> str:
 
     Drivers in the scheme (`+psycopg`, `+asyncpg`, `+psycopg2`), asyncpg's parameters, passwords with unescaped
     `@`, `:`, `/`, `?` or `#`, several hosts and unix sockets are understood, and libpq's own `host=... dbname=...`.
-    Raises ConfigError; neither its message nor what it shows of the URL holds a password.
+    Raises ConfigError, whose message holds no part of a password.
     """
     url = url.strip()
-    if "://" not in url and "=" in url:
+    if "=" in url.partition("://")[0]:
         return _validated(url)
     parts = _split(url)
     if parts.scheme.partition("+")[0].lower() not in _SCHEMES:
-        raise ConfigError(f"DATABASE_URL {shown(url)!r} is not a PostgreSQL URL", hint=_EXAMPLE)
+        # Without an @ there is no telling what of it is a password.
+        shown = mask_url(url) if parts.at else parts.scheme if "://" in url else "***"
+        raise ConfigError(f"DATABASE_URL {shown!r} is not a PostgreSQL URL", hint=_EXAMPLE)
     login = f"{_escape(parts.user)}{parts.colon}{_escape(parts.password)}{parts.at}"
     return _validated(f"postgresql://{login}{parts.location}{_libpq_query(parts.query)}")
-
-
-def shown(url: str) -> str:
-    """The URL as it may be shown: no password, and of the parameters only those that say where the server is."""
-    if "://" not in url:
-        return "***"
-    parts = _split(url.strip())
-    if not re.fullmatch(r"[A-Za-z][\w+.:-]*", parts.scheme):
-        return "***"
-    pairs = [(name, value) for name, value in _pairs(parts.query) if name in _HARMLESS]
-    query = "&".join(f"{name}={value}" for name, value in pairs)
-    login = f"{parts.user}{':***' if parts.colon else ''}{parts.at}"
-    # `user:password` without a host is read as host and port.
-    location = parts.location if "[" in parts.location else re.sub(r":(?!\d+(?=[,/]|$))[^,/]*", ":***", parts.location)
-    return f"{parts.scheme}://{login}{location}{'?' if query else ''}{query}"
 
 
 def connect(settings: Settings, *, autocommit: bool = True) -> psycopg.Connection[dict[str, Any]]:
@@ -274,7 +259,12 @@ def _reason(text: str) -> str:
 
 
 def _where(settings: Settings) -> str:
-    return shown(settings.database_url) if settings.database_url else "(embedded PostgreSQL)"
+    if settings.database_url is None:
+        return "(embedded PostgreSQL)"
+    if "://" in settings.database_url:
+        return mask_url(settings.database_url)
+    given = libpq.conninfo_to_dict(settings.database_url)
+    return " ".join(f"{name}={given[name]}" for name in ("host", "port", "user", "dbname") if name in given)
 
 
 class _Parts(NamedTuple):

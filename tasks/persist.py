@@ -13,24 +13,35 @@ from storage import recording
 from storage.recording import Failure, NewRun
 from tasks.retrying import DATABASE_DELAYS, worth_another_try
 
-RETRYING = {
-    "cache_policy": NO_CACHE,
-    "retries": len(DATABASE_DELAYS),
-    "retry_delay_seconds": DATABASE_DELAYS,
-    "retry_condition_fn": worth_another_try,
-}
 
-
-@task(name="persist-start", **RETRYING)
+@task(
+    name="persist-start",
+    cache_policy=NO_CACHE,
+    retries=len(DATABASE_DELAYS),
+    retry_delay_seconds=DATABASE_DELAYS,
+    retry_condition_fn=worth_another_try,
+)
 def start_run(settings: Settings, run: NewRun) -> None:
     recording.start_run(settings, run)
 
 
-@task(name="persist", **RETRYING)
+@task(
+    name="persist",
+    cache_policy=NO_CACHE,
+    retries=len(DATABASE_DELAYS),
+    retry_delay_seconds=DATABASE_DELAYS,
+    retry_condition_fn=worth_another_try,
+)
 def save_success(settings: Settings, run_id: UUID, execution: Execution, metrics: Metrics) -> None:
     recording.save_success(settings, run_id, execution, metrics)
 
 
-@task(name="persist-failure", **RETRYING)
+@task(
+    name="persist-failure",
+    cache_policy=NO_CACHE,
+    retries=len(DATABASE_DELAYS),
+    retry_delay_seconds=DATABASE_DELAYS,
+    retry_condition_fn=worth_another_try,
+)
 def save_failure(settings: Settings, run_id: UUID, failure: Failure) -> None:
     recording.save_failure(settings, run_id, failure)

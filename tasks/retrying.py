@@ -6,7 +6,7 @@ from typing import Any
 
 from ntrader.errors import DatabaseError, EngineKilledError
 
-DATABASE_DELAYS = [0.5, 1, 2, 4, 8, 15]
+DATABASE_DELAYS: list[float] = [0.5, 1, 2, 4, 8, 15]
 
 
 def worth_another_try(_task: Any, _task_run: Any, state: Any) -> bool:

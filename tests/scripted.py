@@ -1,6 +1,6 @@
-"""A plain Nautilus strategy that does what a script says: `{"2": "buy 10", "5": "sell 10 stop 95"}` by bar number.
+"""A plain Nautilus strategy that does what a script says by bar number: `{"2": "buy 10", "5": "sell 10 stop 95"}`.
 
-Bars count from 1. Other words: `raise`, `kill`, `hang`, `print`. It is loaded by import path, as anybody's own would be.
+Bars count from 1. Other words: `raise`, `kill`, `hang`, `print`. It is loaded by import path, like anybody's own.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def test_what_trades_earned_and_what_is_open_is_all_the_cash_there_was(
         for side, quantity, price, fee in rows
     )
     assert rest == 0.0
-    assert sum(trade.pnl for trade in trades) == pytest.approx(float(cash), abs=1e-4)
+    assert sum(trade.pnl for trade in trades) == pytest.approx(float(cash), abs=1e-6)
     assert sum(trade.fees for trade in trades) == pytest.approx(sum(row[3] for row in rows))
 
 

@@ -54,7 +54,7 @@ def check_since_1970(bars: Bars) -> None:
     if early:
         raise BadDataError(
             f"{bars.origin}: {early:,} bars are from before 1970, which the engine cannot run on",
-            hint="Begin in 1970 or later, with --start 1970-01-01.",
+            hint="Begin in 1970 or later, with --start-date 1970-01-01.",
         )
 
 

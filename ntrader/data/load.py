@@ -87,7 +87,8 @@ def _load(config: DataConfig, home: Path) -> Bars:
     timeframe = parse_timeframe(config.timeframe)
     if config.source == "csv":
         path = Path(config.path or "").expanduser()
-        return read_csv(path, symbol=config.symbol, venue=config.venue or CSV_VENUE, timeframe=timeframe)
+        venue = config.venue or CSV_VENUE
+        return read_csv(path, symbol=config.symbol, venue=venue, timeframe=timeframe, stamp=config.stamp)
     if config.source == "synthetic":
         return _generate(config, timeframe)
     matches = _matches(config, _series_of(config, home))
@@ -100,7 +101,7 @@ def _generate(config: DataConfig, timeframe: Timeframe) -> Bars:
     if config.start is None or config.end is None:
         raise ConfigError(
             "synthetic data needs a start and an end",
-            hint="Add --start and --end, such as 2020-01-01 and 2020-12-31.",
+            hint="Add --start-date and --end-date, such as 2020-01-01 and 2020-12-31.",
         )
     return synthetic.generate(
         config.synthetic or SyntheticConfig(),
@@ -127,7 +128,7 @@ def _not_found(config: DataConfig, home: Path) -> DataNotFoundError:
 
 def _suggestion(symbol: str, known: Sequence[str]) -> str:
     if not known:
-        return "There are no bars yet; `ntrader data import` brings them in, or give a file with --data-path."
+        return "There are no bars yet; `ntrader data import` brings them in, or give a file with --csv."
     by_capitals = {name.upper(): name for name in known}
     near = difflib.get_close_matches(symbol.upper(), by_capitals, n=3, cutoff=0.5)
     rest = f" and {len(known) - _SHOWN_SYMBOLS:,} more" if len(known) > _SHOWN_SYMBOLS else ""

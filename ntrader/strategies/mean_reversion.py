@@ -33,7 +33,7 @@ class RSIMeanReversion(SizedStrategy):
     def __init__(self, config: RSIMeanReversionConfig) -> None:
         super().__init__(config)
         # Wilder's own smoothing, which is what the field means by RSI; Nautilus would take an exponential one.
-        self._rsi = RelativeStrengthIndex(config.rsi_period, MovingAverageType.Wilder)
+        self._rsi = RelativeStrengthIndex(config.rsi_period, MovingAverageType.Wilder)  # type: ignore[attr-defined]
 
     def decide(self, bar: Bar) -> Target | None:
         self._rsi.update_raw(bar.close.as_double())

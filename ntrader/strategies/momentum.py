@@ -24,7 +24,7 @@ class Momentum(SizedStrategy):
     def __init__(self, config: MomentumConfig) -> None:
         super().__init__(config)
         # The window holds both ends: a return over n bars needs n + 1 prices.
-        self._return = RateOfChange(config.lookback + 1)
+        self._return = RateOfChange(config.lookback + 1, use_log=False)
 
     def decide(self, bar: Bar) -> Target | None:
         self._return.update_raw(bar.close.as_double())

@@ -139,7 +139,8 @@ class SizedStrategy(Strategy):
             return 0
         by_risk = equity * self.config.risk_percent / 100 / risk
         by_power = equity * self._leverage * _USABLE / close
-        return math.floor(min(by_risk, by_power))
+        size: int = math.floor(min(by_risk, by_power))
+        return size
 
     def _affordable(self, quantity: Any, cash: float, close: float) -> Order:
         """A market order in effect, cancelled if the price has jumped beyond what the account can pay."""

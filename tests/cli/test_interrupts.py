@@ -14,7 +14,11 @@ from ntrader.settings import Settings
 from storage.runs import list_runs
 from tests.cli.conftest import finish
 
-HANG = 'strategy: tests.scripted:Scripted\nparameters: {{script: {{"3": "hang"}}, marker: {marker}}}\ndata: {{symbol: AAPL}}\n'
+HANG = """
+strategy: tests.scripted:Scripted
+parameters: {{script: {{"3": "hang"}}, marker: {marker}}}
+data: {{symbol: AAPL}}
+"""
 
 
 @pytest.fixture

@@ -261,7 +261,7 @@ def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("period", [{}, {"start": "2020-01-01"}, {"end": "2020-01-01"}])
 def test_synthetic_bars_need_both_ends(tmp_path: Path, period: dict[str, str]) -> None:
-    assert "--start and --end" in refusal(ConfigError, tmp_path, source="synthetic", **period)
+    assert "--start-date and --end-date" in refusal(ConfigError, tmp_path, source="synthetic", **period)
 
 
 def test_bad_bars_in_the_catalog_are_refused(tmp_path: Path) -> None:
