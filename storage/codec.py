@@ -18,6 +18,8 @@ _RAW, _SHUFFLED = b"\x00", b"\x01"
 
 def encode(column: NDArray[Any]) -> bytes:
     """An int64 or float64 column as bytes; the caller remembers which of the two it was."""
+    if column.dtype not in (np.dtype("<i8"), np.dtype("<f8")):
+        raise TypeError(f"only int64 or float64 columns can be stored, not {column.dtype}")
     words = np.ascontiguousarray(column).view("<u8")
     deltas = np.diff(words, prepend=np.uint64(0))  # modulo 2**64, so nothing is lost
     shuffled = deltas.view(np.uint8).reshape(-1, 8).T.tobytes()

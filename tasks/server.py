@@ -156,10 +156,12 @@ def _spawn(home: Path, port: int, api_url: str, database: str) -> subprocess.Pop
 
 
 def _server_environment(home: Path, api_url: str, database: str) -> dict[str, str]:
+    # Without the extension Prefect's tables cannot be made; on SQLite it is slower, but it works.
+    on_postgresql = {"PREFECT_API_DATABASE_CONNECTION_URL": _asyncpg_url(database)} if _has_trigrams(database) else {}
     return {
+        **on_postgresql,
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_API_URL": api_url,
-        "PREFECT_API_DATABASE_CONNECTION_URL": _asyncpg_url(database),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         # Task runs are written in batches: three times less work for the server than one by one.
@@ -167,6 +169,14 @@ def _server_environment(home: Path, api_url: str, database: str) -> dict[str, st
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
     }
+
+
+def _has_trigrams(conninfo: str) -> bool:
+    import psycopg
+
+    with psycopg.connect(conninfo) as connection:
+        found = connection.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_trgm'").fetchone()
+    return found is not None
 
 
 def _asyncpg_url(conninfo: str) -> str:
