@@ -6,7 +6,6 @@ set first.
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -34,7 +33,7 @@ def launch_backtest(settings: Settings, request: RunRequest, run_id: UUID, *, sa
     """
     with _interruptible():
         default_worker().start()
-        os.environ.update(server.client_environment(settings))
+        server.prepare_client(settings)
         from flows.backtest import backtest
 
         progress.report("Checking the request")

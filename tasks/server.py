@@ -93,8 +93,11 @@ def stop_server(home: Path) -> bool:
         return True
 
 
-def client_environment(settings: Settings) -> dict[str, str]:
-    """What Prefect's client in this process must find in its environment before it is imported."""
+def prepare_client(settings: Settings) -> None:
+    """Set what Prefect's client in this process must find in its environment before it is imported.
+
+    Raises ServiceError when its folder cannot be made.
+    """
     environment = {
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "DO_NOT_TRACK": "1",
@@ -104,8 +107,8 @@ def client_environment(settings: Settings) -> dict[str, str]:
         "PREFECT_CLI_COLORS": "false",
     }
     if not settings.prefect_api_url:
-        environment["PREFECT_HOME"] = str(settings.home / "prefect")
-    return environment
+        environment["PREFECT_HOME"] = str(_folder(settings.home))
+    os.environ.update(environment)
 
 
 def log_file(home: Path) -> Path:
@@ -138,7 +141,6 @@ def _spawn(home: Path, port: int, api_url: str, database: str) -> subprocess.Pop
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > _LOG_LIMIT:
         log.replace(log.with_suffix(".log.1"))
-    (home / "prefect").mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
     options = ["--host", HOST, "--port", str(port), "--timeout-keep-alive", "5"]
     with log.open("ab") as output:
@@ -243,6 +245,17 @@ def _remembered(home: Path) -> ServerState | None:
         return None
 
 
+def _folder(home: Path) -> Path:
+    folder = home / "prefect"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServiceError(
+            f"the folder {folder} cannot be made: {error.strerror}", hint="Set NTRADER_HOME to one that can."
+        ) from error
+    return folder
+
+
 def _state_file(home: Path) -> Path:
     return home / "prefect" / "server.json"
 
@@ -257,8 +270,6 @@ def _log_tail(home: Path) -> str:
 
 @contextlib.contextmanager
 def _lock(home: Path) -> Iterator[None]:
-    folder = home / "prefect"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as handle:
+    with (_folder(home) / ".lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

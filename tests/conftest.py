@@ -64,7 +64,7 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings
 @pytest.fixture(scope="session")
 def prefect_server(home: Path) -> Iterator[str]:
     """The API URL of a local server on the embedded PostgreSQL: 10 to 30 seconds, once a session."""
-    os.environ.update(server.client_environment(Settings(home=home)))
+    server.prepare_client(Settings(home=home))
     yield server.ensure_server(Settings(home=home))
     drain_prefect_client()
 
