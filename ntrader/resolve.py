@@ -7,6 +7,7 @@ from pathlib import Path
 from ntrader.config import RunConfig, RunRequest, build_config, read_request
 from ntrader.data.load import resolve_source
 from ntrader.errors import ConfigError
+from ntrader.sources import reload_changed
 from ntrader.strategies.loader import complete_parameters, load_strategy
 from ntrader.strategies.registry import strategy_path
 
@@ -18,6 +19,7 @@ def resolve(request: RunRequest, home: Path) -> RunConfig:
     """
     config = build_config(read_request(request), origin=request.config_path or "the request")
     path = strategy_path(config.strategy.path)
+    reload_changed(path.partition(":")[0])
     parameters = complete_parameters(load_strategy(path), config.strategy.parameters)
     if parameters.get("allow_short") is True and config.venue.account_type == "CASH":
         raise ConfigError(

@@ -1,8 +1,8 @@
 """The source text behind a result: a strategy, what it imports of its own, and our engine.
 
-A module's text is remembered from when it is first asked for, which the strategy loader does right after importing
-it: a file that is edited while a run goes on, or between two runs of one process, must not speak for code that did not
-run. `reload_changed` makes the next import see the edit.
+A file that is edited while a run goes on, or between two runs of one process, must not speak for code that did not
+run. So a module's text is kept from when it was imported (`remember`), and `reload_changed` makes the next import see
+an edit. Installed packages and ntrader itself are taken not to change while a process lives.
 """
 
 from __future__ import annotations
@@ -13,12 +13,22 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable, Iterator
-from importlib.machinery import ModuleSpec
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 _INSTALLED = {"site-packages", "dist-packages"}
 
-_texts: dict[str, str] = {}
+
+@dataclass(frozen=True, slots=True)
+class _Module:
+    """A module as it was when it was first looked at. `imports` are names that may be modules or in one."""
+
+    text: str
+    imports: frozenset[str]
+
+
+_modules: dict[str, _Module] = {}
 _closures: dict[tuple[str, ...], dict[str, str]] = {}
 
 
@@ -34,37 +44,52 @@ def source_closure(modules: Iterable[str]) -> dict[str, str]:
     return _closures[wanted]
 
 
-def reload_changed(module: str) -> None:
-    """Forget the module and what it imports of its own if a file has changed since it was imported.
+def remember(module: str) -> None:
+    """Keep the text of a module that has just been imported, and of what it imports of its own."""
+    if not _is_ours(module):
+        source_closure([module])
 
-    Installed packages and ntrader itself are taken not to change while a process lives.
-    """
-    if module.partition(".")[0] == __name__.partition(".")[0]:
+
+def reload_changed(module: str) -> None:
+    """Forget the module and what it imports of its own if a file has changed since it was imported."""
+    if module not in sys.modules or _is_ours(module):
         return
-    names = [name for name in source_closure([module]) if _is_own(name, set())]
-    if any(_read(name) != _texts[name] for name in names):
+    names = [name for name in source_closure([module]) if _is_own(name, set()) and not _is_ours(name)]
+    if any(_read(name) != _modules[name].text for name in names):
         _closures.clear()
         for name in names:
-            _texts.pop(name)
+            del _modules[name]
             sys.modules.pop(name, None)
         importlib.invalidate_caches()
 
 
+def _is_ours(name: str) -> bool:
+    return name.partition(".")[0] == __name__.partition(".")[0]
+
+
 def _closure(wanted: tuple[str, ...]) -> dict[str, str]:
     packages = {name.partition(".")[0] for name in wanted}
-    waiting, found = list(wanted), dict[str, str]()
+    waiting, seen, found = list(wanted), set[str](), dict[str, str]()
     while waiting:
         name = waiting.pop()
-        if not name or name in found or not _is_own(name, packages):
+        if not name or name in seen:
             continue
-        text = _texts[name] if name in _texts else _read(name)
-        if text is None:
-            continue
-        found[name] = _texts[name] = text
-        waiting.extend(_imports(text, name, is_package=_is_package(name)))
-        # Importing a.b.c runs a and a.b first.
-        waiting.append(name.rpartition(".")[0])
+        seen.add(name)
+        module = _module(name) if _is_own(name, packages) else None
+        if module is not None:
+            found[name] = module.text
+            # Importing a.b.c runs a and a.b first.
+            waiting.extend((*module.imports, name.rpartition(".")[0]))
     return dict(sorted(found.items()))
+
+
+def _module(name: str) -> _Module | None:
+    if name not in _modules:
+        text = _read(name)
+        if text is None:
+            return None
+        _modules[name] = _Module(text, frozenset(_imports(text, name, is_package=_is_package(name))))
+    return _modules[name]
 
 
 def _is_own(name: str, packages: set[str]) -> bool:
@@ -79,12 +104,18 @@ def _is_own(name: str, packages: set[str]) -> bool:
 
 
 def _spec(name: str) -> ModuleSpec | None:
+    """Where a module is or would be imported from, without importing it or the packages above it."""
     loaded: ModuleSpec | None = getattr(sys.modules.get(name), "__spec__", None)
     if loaded:
         return loaded
+    parent = name.rpartition(".")[0]
+    if parent:
+        above = _spec(parent)
+        places = above.submodule_search_locations if above else None
+        return PathFinder.find_spec(name, places) if places else None
     try:
         return importlib.util.find_spec(name)
-    except Exception:  # finding a submodule imports its package, and that may raise anything
+    except (ImportError, ValueError):
         return None
 
 

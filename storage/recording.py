@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import Connection
 
 from ntrader.config import RunConfig, first_moment, last_moment, sha256
-from ntrader.errors import ConfigError, DatabaseError, NtraderError
+from ntrader.errors import DatabaseError, NtraderError
 from ntrader.results import Execution, Metrics, Trade
 from ntrader.settings import Settings
 from storage.codec import encode
@@ -50,14 +50,11 @@ class Failure:
 
 
 def start_run(settings: Settings, run: NewRun) -> None:
-    """Write the row with status `running` and a lease for this process. A second call with the run_id adds nothing.
-
-    Raises ConfigError for a config that PostgreSQL could not give back as it is.
-    """
+    """Write the row with status `running` and a lease for this process. A second call with the run_id adds nothing."""
     values = _described(run) | {
         "execution_status": "running",
         "config_path": _storable(run.config_path) if run.config_path else None,
-        "config_fingerprint": sha256(_storable_json(run.config)),
+        "config_fingerprint": sha256(run.config.canonical_json()),
         "lease_owner": owner(),
         "lease_expires_at": _lease_end(),
     }
@@ -101,16 +98,9 @@ def save_success(settings: Settings, run_id: UUID, execution: Execution, metrics
     A repeated call finds its own result and changes nothing. Raises DatabaseError when the run has meanwhile been
     finished by somebody else.
     """
-    prints = asdict(execution.fingerprints)
-    final = {
-        "execution_status": "success",
-        "result_digest": execution.result_digest,
-        "run_key": prints.pop("run_key"),
-        **{f"{name}_fingerprint": value for name, value in prints.items()},
-        **{name: getattr(metrics, name) for name in HEADLINE_METRICS},
+    final = _outcome(execution, metrics) | {
         "start_date": func.coalesce(_runs.c.start_date, moment(execution.first_bar)),
         "end_date": func.coalesce(_runs.c.end_date, moment(execution.last_bar)),
-        "warnings": [_storable(note) for note in execution.notes],
     }
     with transaction(settings) as connection:
         row_id = _finish(connection, run_id, final, execution.result_digest)
@@ -133,13 +123,12 @@ def save_failure(settings: Settings, run_id: UUID, failure: Failure) -> None:
 def unsaved_run(run: NewRun, execution: Execution, metrics: Metrics, seconds: float) -> StoredRun:
     """A successful run as it would be read back, for one that was deliberately not saved."""
     now = datetime.now(UTC)
-    prints = asdict(execution.fingerprints)
     values: dict[str, Any] = {field.name: None for field in fields(StoredRun)}
     measured = asdict(metrics) | {"max_drawdown_date": moment(metrics.max_drawdown_date)}
-    values |= _described(run) | {name: getattr(metrics, name) for name in HEADLINE_METRICS}
-    values |= {"execution_status": "success", "result_digest": execution.result_digest, "run_key": prints["run_key"]}
-    values |= {f"{name}_fingerprint": value for name, value in prints.items() if name != "run_key"}
-    values |= {"execution_duration_seconds": seconds, "warnings": list(execution.notes)}
+    values |= _described(run) | _outcome(execution, metrics)
+    values["start_date"] = values["start_date"] or moment(execution.first_bar)
+    values["end_date"] = values["end_date"] or moment(execution.last_bar)
+    values["execution_duration_seconds"] = seconds
     values |= {"created_at": now, "started_at": now - timedelta(seconds=seconds), "finished_at": now}
     return StoredRun(**(values | {"metrics": StoredMetrics(**measured)}))
 
@@ -164,6 +153,18 @@ def _described(run: NewRun) -> dict[str, Any]:
     }
 
 
+def _outcome(execution: Execution, metrics: Metrics) -> dict[str, Any]:
+    prints = asdict(execution.fingerprints)
+    return {
+        "execution_status": "success",
+        "result_digest": execution.result_digest,
+        "run_key": prints.pop("run_key"),
+        **{f"{name}_fingerprint": value for name, value in prints.items()},
+        **{name: getattr(metrics, name) for name in HEADLINE_METRICS},
+        "warnings": [_storable(note) for note in execution.notes],
+    }
+
+
 def _finish(connection: Connection, run_id: UUID, final: dict[str, Any], digest: str) -> int | None:
     row_id = _update(connection, run_id, final)
     if row_id is not None:
@@ -178,7 +179,7 @@ def _finish(connection: Connection, run_id: UUID, final: dict[str, Any], digest:
 
 
 def _update(connection: Connection, run_id: UUID, final: dict[str, Any]) -> int | None:
-    now = func.clock_timestamp()
+    now = func.statement_timestamp()
     statement = (
         update(_runs)
         .where(_runs.c.run_id == run_id, _runs.c.execution_status == "running")
@@ -228,29 +229,6 @@ def _trade(row_id: int, number: int, trade: Trade) -> dict[str, Any]:
 def _storable(text: str) -> str:
     """PostgreSQL takes neither NUL nor lone surrogates (bytes of a file name that are no UTF-8): written as escapes."""
     return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
-
-
-def _storable_json(config: RunConfig) -> str:
-    """The config's canonical JSON. What it holds must not be changed to be stored, so what cannot be is refused."""
-    try:
-        text = config.canonical_json()
-    except ValueError as error:
-        raise ConfigError(f"the config cannot be stored: {error}") from None
-    odd = next((string for string in _strings(config.snapshot()) if _storable(string) != string), None)
-    if odd is not None:
-        raise ConfigError(f"the config holds text that PostgreSQL cannot store: {odd[:80]!a}")
-    return text
-
-
-def _strings(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from (*_strings(key), *_strings(item))
-    elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item)
 
 
 def moment(nanoseconds: int | None) -> datetime | None:

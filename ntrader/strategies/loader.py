@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import os
+import reprlib
 import sys
 import traceback
+import types
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import msgspec
 from nautilus_trader.common.config import msgspec_decoding_hook, msgspec_encoding_hook
 from nautilus_trader.config import StrategyConfig
 from nautilus_trader.trading.strategy import Strategy
 
-from ntrader.errors import ConfigError, StrategyError, UnknownStrategyError
+from ntrader.config import plain_number
+from ntrader.errors import ConfigError, NtraderError, StrategyError, UnknownStrategyError
+from ntrader.sources import remember
 from ntrader.strategies.registry import identity
 
 if TYPE_CHECKING:
@@ -59,10 +66,10 @@ def load_strategy(path: str) -> StrategyClass:
 
     Raises UnknownStrategyError when module or class are not there, StrategyError when importing it raises.
     """
-    module_name, _, class_name = path.partition(":")
+    module_name, _, class_name = (part.strip() for part in path.partition(":"))
     module = _import(module_name, path)
     found = getattr(module, class_name, None)
-    if not (isinstance(found, type) and issubclass(found, Strategy)):
+    if not _is_strategy(found):
         names = [name for name, value in vars(module).items() if _is_strategy(value)]
         near = difflib.get_close_matches(class_name, names, n=1) or names
         raise UnknownStrategyError(
@@ -70,13 +77,7 @@ def load_strategy(path: str) -> StrategyClass:
             hint=f"Did you mean {module_name}:{near[0]}?" if near else None,
         )
     name, kind = identity(path)
-    return StrategyClass(
-        path=path,
-        name=name,
-        strategy_type=kind,
-        strategy=found,
-        config=_config_class(found),
-    )
+    return StrategyClass(path=path, name=name, strategy_type=kind, strategy=found, config=_config_class(found))
 
 
 def parameters_of(strategy: StrategyClass) -> tuple[Parameter, ...]:
@@ -88,6 +89,7 @@ def parameters_of(strategy: StrategyClass) -> tuple[Parameter, ...]:
 def complete_parameters(strategy: StrategyClass, given: dict[str, Any]) -> dict[str, Any]:
     """All parameters as plain JSON data: the given ones validated, the others at their defaults.
 
+    Equal values come out equal, however they were written: 2 for a float is 2.0, "0.50" for a Decimal is "0.5".
     Raises ConfigError for an unknown, missing or unfit parameter.
     """
     known = [field.name for field in strategy.fields]
@@ -96,17 +98,30 @@ def complete_parameters(strategy: StrategyClass, given: dict[str, Any]) -> dict[
         near = difflib.get_close_matches(unknown[0], known, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known) or 'none'}."
         raise ConfigError(f"{strategy.name} has no parameter {unknown[0]!r}", hint=hint)
+    missing = [field.name for field in strategy.fields if field.required and field.name not in given]
+    if missing:
+        raise ConfigError(f"{strategy.name} needs a value for {', '.join(missing)}")
     config = _convert(strategy, given, "NONE.NONE", "NONE.NONE-1-DAY-LAST-EXTERNAL")
-    plain = msgspec.to_builtins(config, enc_hook=msgspec_encoding_hook)
-    return {name: plain[name] for name in known}
+    return {name: _plain(getattr(config, name), f"{strategy.name}: parameter {name}") for name in known}
 
 
 def build_strategy(config: RunConfig, bars: Bars) -> Strategy:
-    """A fresh strategy for one run, with the instrument and bar type of `bars`."""
-    strategy = load_strategy(config.strategy.path)
+    """A fresh strategy for one run, with the instrument and bar type of `bars`.
+
+    Raises StrategyError when its constructor does.
+    """
+    found = load_strategy(config.strategy.path)
     instrument_id = f"{bars.symbol}.{bars.venue}"
     bar_type = f"{instrument_id}-{bars.timeframe}-LAST-EXTERNAL"
-    return strategy.strategy(config=_convert(strategy, config.strategy.parameters, instrument_id, bar_type))
+    typed = _convert(found, config.strategy.parameters, instrument_id, bar_type)
+    try:
+        return _construct(found.strategy, typed)
+    except NtraderError:
+        raise
+    except Exception as error:
+        raise StrategyError(
+            f"constructing {found.name} raised {type(error).__name__}: {error}", traceback_text=traceback.format_exc()
+        ) from error
 
 
 def sends_only_market_orders(config: RunConfig) -> bool:
@@ -116,45 +131,68 @@ def sends_only_market_orders(config: RunConfig) -> bool:
 
 
 def _import(module_name: str, path: str) -> Any:
-    if not module_name or not path.partition(":")[2]:
+    if not module_name or not path.partition(":")[2].strip():
         raise UnknownStrategyError(f"{path!r} is not an import path", hint="Write it like my_package.mine:MyStrategy.")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        return importlib.import_module(module_name)
+        module = importlib.import_module(module_name)
+        remember(module_name)
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise UnknownStrategyError(
-                f"there is no module {error.name!r} for strategy {path!r}",
-                hint="Install the package, or run ntrader in the folder that holds it.",
+                f"there is no module {error.name!r} for strategy {path!r}", hint=_module_hint(module_name, path)
             ) from None
         raise _broken(module_name, error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(module_name, error) from error
+    return module
 
 
-def _broken(module_name: str, error: Exception) -> StrategyError:
+def _module_hint(module_name: str, path: str) -> str:
+    dotted = module_name.removesuffix(".py").replace("\\", "/").strip("./").replace("/", ".")
+    if dotted != module_name:
+        return f"Write it as an import path: {dotted}:{path.partition(':')[2].strip()}."
+    return "Install the package, or run ntrader in the folder that holds it."
+
+
+def _broken(module_name: str, error: BaseException) -> StrategyError:
     return StrategyError(
         f"importing {module_name} raised {type(error).__name__}: {error}", traceback_text=traceback.format_exc()
     )
 
 
-def _is_strategy(value: object) -> bool:
+def _is_strategy(value: object) -> typing.TypeGuard[type[Strategy]]:
     return isinstance(value, type) and issubclass(value, Strategy) and value is not Strategy
 
 
 def _config_class(strategy: type[Strategy]) -> type[StrategyConfig]:
-    """The type that `__init__` asks for, else `<Class>Config` beside the class, else no parameters at all."""
-    try:
-        hints = typing.get_type_hints(strategy.__init__)
-    except (NameError, TypeError):
-        hints = {}
-    candidates = [*hints.values(), getattr(sys.modules[strategy.__module__], f"{strategy.__name__}Config", None)]
-    for candidate in candidates:
-        for kind in (candidate, *typing.get_args(candidate)):
-            if isinstance(kind, type) and issubclass(kind, StrategyConfig):
-                return kind
+    """The type that `__init__` asks for, else `<Class>Config` beside the class, else what its base class has."""
+    for kind in strategy.__mro__:
+        if kind is Strategy:
+            break
+        beside = getattr(sys.modules.get(kind.__module__), f"{kind.__name__}Config", None)
+        for candidate in (*_init_types(kind), beside):
+            for part in (candidate, *typing.get_args(candidate)):
+                if isinstance(part, type) and issubclass(part, StrategyConfig):
+                    return part
     return StrategyConfig
+
+
+def _init_types(kind: type) -> Iterator[Any]:
+    """What the class's own constructor says it takes; nothing where its annotations cannot be looked up."""
+    try:
+        yield from typing.get_type_hints(vars(kind).get("__init__")).values()
+    except (NameError, TypeError, AttributeError):
+        return
+
+
+def _construct(kind: type[Strategy], config: StrategyConfig) -> Strategy:
+    """Call the constructor as it wants to be called: with `config`, with one argument of any name, or with none."""
+    _, *accepted = inspect.signature(kind.__init__).parameters.values()
+    if any(item.name == "config" or item.kind is inspect.Parameter.VAR_KEYWORD for item in accepted):
+        return kind(config=config)
+    return kind(config) if accepted else kind()
 
 
 def _convert(strategy: StrategyClass, given: dict[str, Any], instrument_id: str, bar_type: str) -> StrategyConfig:
@@ -163,28 +201,84 @@ def _convert(strategy: StrategyClass, given: dict[str, Any], instrument_id: str,
         if name in strategy.config.__struct_fields__:
             values[name] = value
     try:
-        return msgspec.convert(values, type=strategy.config, dec_hook=msgspec_decoding_hook)
+        return msgspec.convert(values, type=strategy.config, dec_hook=_decode)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{strategy.name}: {_problem(str(error))}") from None
+        raise ConfigError(f"{strategy.name}: {_problem(str(error), given)}") from None
+    except Exception as error:  # from the config class's own checks
+        raise ConfigError(f"{strategy.name}: its parameters raised {type(error).__name__}: {error}") from error
 
 
-def _problem(message: str) -> str:
-    """msgspec's `Expected int, got str - at $.fast_period` with the parameter's name in front."""
-    text, _, where = message.partition(" - at `$.")
-    return f"parameter {where.rstrip('`')}: {text}" if where else text
+def _decode(kind: type, value: Any) -> Any:
+    """A quantity or price written as a number is what it looks like; Nautilus wants text."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return msgspec_decoding_hook(kind, str(value) if number else value)
+
+
+def _problem(message: str, given: dict[str, Any]) -> str:
+    """msgspec's `Expected int, got str - at $.fast_period` with the parameter's name and value."""
+    text, _, where = message.replace("`", "").partition(" - at $.")
+    if not where:
+        return text
+    if where in given:
+        text = f"{text.partition(', got ')[0]}, got {reprlib.repr(given[where])}"
+    return f"parameter {where}: {text[:1].lower()}{text[1:]}"
+
+
+def _plain(value: Any, what: str) -> Any:
+    """The value as JSON data. Raises ConfigError where it cannot be one."""
+    try:
+        return _normal(
+            msgspec.to_builtins(value, builtin_types=(Decimal,), enc_hook=msgspec_encoding_hook, str_keys=True)
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{what} cannot be stored: {error}") from None
+
+
+def _normal(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _normal(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_normal(inner) for inner in value]
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise ValueError(f"{value} is not finite")
+        return plain_number(value)
+    return value
 
 
 def _parameter(field: Any, hint: Any) -> Parameter:
-    metas = [item for item in typing.get_args(hint) if isinstance(item, msgspec.Meta)]
-    kind = typing.get_args(hint)[0] if metas else hint
-    required = field.default is msgspec.NODEFAULT and field.default_factory is msgspec.NODEFAULT
-    default = None if required else field.default
-    if field.default is msgspec.NODEFAULT and not required:
+    default = None if field.required or field.default is msgspec.NODEFAULT else field.default
+    if field.default_factory is not msgspec.NODEFAULT:
         default = field.default_factory()
     return Parameter(
         name=field.name,
-        type=getattr(kind, "__name__", str(kind)) if not typing.get_args(kind) else str(kind),
-        default=default,
-        required=required,
-        description=next((meta.description for meta in metas if meta.description), ""),
+        type=_readable(hint),
+        default=_plain(default, f"the default of {field.name}"),
+        required=field.required,
+        description=next((meta.description for meta in _metas(hint) if meta.description), ""),
     )
+
+
+def _metas(hint: Any) -> Iterator[msgspec.Meta]:
+    for part in typing.get_args(hint):
+        if isinstance(part, msgspec.Meta):
+            yield part
+        else:
+            yield from _metas(part)
+
+
+def _readable(hint: Any) -> str:
+    """`int or none` rather than `typing.Optional[typing.Annotated[int, ...]]`."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _readable(parts[0])
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_readable, parts))
+    if origin is Literal:
+        return " or ".join(map(repr, parts))
+    if hint is type(None):
+        return "none"
+    if hint is Ellipsis:
+        return "..."
+    name = getattr(origin or hint, "__name__", str(hint))
+    return f"{name}[{', '.join(map(_readable, parts))}]" if parts else str(name)

@@ -6,7 +6,6 @@ from typing import Annotated
 
 from msgspec import Meta
 from nautilus_trader.core.nautilus_pyo3 import MovingAverageType, RelativeStrengthIndex
-from nautilus_trader.model.data import Bar
 
 from ntrader.strategies.sized import SizedConfig, SizedStrategy, Target
 
@@ -35,8 +34,8 @@ class RSIMeanReversion(SizedStrategy):
         # Wilder's own smoothing, which is what the field means by RSI; Nautilus would take an exponential one.
         self._rsi = RelativeStrengthIndex(config.rsi_period, MovingAverageType.Wilder)  # type: ignore[attr-defined]
 
-    def decide(self, bar: Bar) -> Target | None:
-        self._rsi.update_raw(bar.close.as_double())
+    def decide(self, close: float) -> Target | None:
+        self._rsi.update_raw(close)
         if not self._rsi.initialized:
             return None
         rsi = self._rsi.value * 100

@@ -6,7 +6,6 @@ from typing import Annotated
 
 from msgspec import Meta
 from nautilus_trader.core.nautilus_pyo3 import RateOfChange
-from nautilus_trader.model.data import Bar
 
 from ntrader.strategies.sized import SizedConfig, SizedStrategy, Target
 
@@ -26,8 +25,8 @@ class Momentum(SizedStrategy):
         # The window holds both ends: a return over n bars needs n + 1 prices.
         self._return = RateOfChange(config.lookback + 1, use_log=False)
 
-    def decide(self, bar: Bar) -> Target | None:
-        self._return.update_raw(bar.close.as_double())
+    def decide(self, close: float) -> Target | None:
+        self._return.update_raw(close)
         if not self._return.initialized:
             return None
         change = self._return.value

@@ -60,9 +60,9 @@ def strategy_path(text: str) -> str:
         return entry.path
     if ":" in text:
         return text.strip()
-    known = [entry.key for entry in STRATEGIES] + [entry.name for entry in STRATEGIES]
-    near = difflib.get_close_matches(text, known, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(entry.key for entry in STRATEGIES)}."
+    keys = {word.lower(): entry.key for entry in STRATEGIES for word in (entry.key, entry.name)}
+    near = difflib.get_close_matches(text.strip().lower(), keys, n=1, cutoff=0.5)
+    hint = f"Did you mean {keys[near[0]]!r}?" if near else f"Known: {', '.join(entry.key for entry in STRATEGIES)}."
     raise UnknownStrategyError(
         f"there is no strategy {text!r}", hint=f"{hint} Your own: --strategy my_package.mine:MyStrategy."
     )

@@ -49,12 +49,13 @@ class SizedConfig(StrategyConfig, frozen=True, kw_only=True):
 
 
 class SizedStrategy(Strategy):
-    """A strategy that only says which position it wants; `decide` is called with each bar."""
+    """A strategy that only says which position it wants; `decide` is called with each close."""
 
     config: Any
 
     def __init__(self, config: SizedConfig) -> None:
         super().__init__(config)
+        self._sized_by_risk = config.trade_size is None
         self._atr = AverageTrueRange(config.atr_period)
         self._cash = 0.0
         self._held = 0.0
@@ -69,8 +70,8 @@ class SizedStrategy(Strategy):
         """With a fixed size there is no stop, so nothing ever rests in the book."""
         return parameters.get("trade_size") is not None
 
-    def decide(self, bar: Bar) -> Target | None:
-        """The position wanted from now on, or None to leave things as they are."""
+    def decide(self, close: float) -> Target | None:
+        """The position wanted after a bar that closed there, or None to leave things as they are."""
         raise NotImplementedError
 
     def on_start(self) -> None:
@@ -82,17 +83,19 @@ class SizedStrategy(Strategy):
         self.subscribe_bars(self.config.bar_type)
 
     def on_bar(self, bar: Bar) -> None:
-        self._atr.update_raw(bar.high.as_double(), bar.low.as_double(), bar.close.as_double())
-        target = self.decide(bar)
+        close = bar.close.as_double()
+        if self._sized_by_risk:
+            self._atr.update_raw(bar.high.as_double(), bar.low.as_double(), close)
+        target = self.decide(close)
         if target is not None:
-            self._move_to(target, bar.close.as_double())
+            self._move_to(target, close)
 
     def on_order_filled(self, event: OrderFilled) -> None:
         signed = event.last_qty.as_double() * (1 if event.order_side == OrderSide.BUY else -1)
         self._cash -= signed * event.last_px.as_double() + event.commission.as_double()
         opens = self._held == 0 or (self._held > 0) == (signed > 0)
         self._held += signed
-        if opens and self.config.trade_size is None:
+        if opens and self._sized_by_risk:
             self._protect(event.last_px.as_double())
         elif self._held == 0:
             self._cancel_stop()

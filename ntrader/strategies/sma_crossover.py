@@ -6,7 +6,6 @@ from typing import Annotated
 
 from msgspec import Meta
 from nautilus_trader.core.nautilus_pyo3 import SimpleMovingAverage
-from nautilus_trader.model.data import Bar
 
 from ntrader.strategies.sized import SizedConfig, SizedStrategy, Target
 
@@ -31,8 +30,7 @@ class SMACrossover(SizedStrategy):
         self._slow = SimpleMovingAverage(config.slow_period)
         self._above: bool | None = None
 
-    def decide(self, bar: Bar) -> Target | None:
-        close = bar.close.as_double()
+    def decide(self, close: float) -> Target | None:
         self._fast.update_raw(close)
         self._slow.update_raw(close)
         if not self._slow.initialized:

@@ -23,7 +23,7 @@ import pytest
 
 from ntrader.settings import Settings
 from storage import local
-from tests.conftest import dispose_engines
+from tests.conftest import administer, create_database, dispose_engines, settings_for
 
 OWNER = "owner"
 PASSWORD = "S3cret@:/?#%+&= ü"  # every letter that means something in a URL
@@ -84,6 +84,16 @@ def new_home(home: Path) -> Iterator[Path]:
     dispose_engines()
     local.stop(folder)
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def shared(home: Path, template: str) -> Iterator[Settings]:
+    """One migrated database for a whole module: a new one costs 100 ms. Its tests leave it as they find it, or do
+    not mind what others left."""
+    name = create_database(home, template)
+    yield settings_for(home, name)
+    dispose_engines()
+    administer(home, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

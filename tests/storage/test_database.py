@@ -30,7 +30,7 @@ from ntrader.errors import (
 )
 from ntrader.settings import Settings
 from storage import database, local
-from tests.conftest import administer, create_database, dispose_engines, settings_for
+from tests.conftest import administer, dispose_engines
 from tests.storage.conftest import OWNER, PASSWORD, Server, free_port
 
 USUAL = {"user": "u", "password": "p", "host": "h", "port": "5433", "dbname": "d"}
@@ -41,6 +41,12 @@ WITHOUT_PORT = {name: value for name, value in USUAL.items() if name != "port"}
 def _no_engine_left() -> Iterator[None]:
     yield
     dispose_engines()
+
+
+@pytest.fixture
+def settings(shared: Settings) -> Settings:
+    """One database for all tests here: they care for the way to it, not for what is in it."""
+    return shared
 
 
 @pytest.fixture
@@ -406,9 +412,10 @@ def test_the_embedded_postgresql_is_named_and_its_log_too(tmp_path: Path) -> Non
 
 @pytest.fixture
 def table(settings: Settings) -> Settings:
-    """A database with a table `t` of two rows, in which deadlocks are found after 50 ms."""
+    """A table `t` of two rows, in which deadlocks are found after 50 ms."""
     assert settings.database_url
     with database.transaction(settings) as connection:
+        connection.execute(text("DROP TABLE IF EXISTS t"))
         connection.execute(text("CREATE TABLE t (id int PRIMARY KEY, n int)"))
         connection.execute(text("INSERT INTO t VALUES (1, 0), (2, 0)"))
     return replace(settings, database_url=f"{settings.database_url}&options=-c%20deadlock_timeout%3D50ms")
@@ -660,37 +667,3 @@ def test_an_echo_shows_neither_passwords_nor_parameters(
     assert "SELECT" in output
     assert PASSWORD not in output
     assert "a private number" not in output
-
-
-# -- the schema ----------------------------------------------------------------------------------------------
-
-
-def test_a_database_without_tables_cannot_be_read(home: Path) -> None:
-    empty = settings_for(home, create_database(home))
-    with (
-        refused(SchemaError, "has no ntrader tables yet", transient=False, hint="ntrader db upgrade"),
-        database.reading(empty),
-    ):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("version", "message", "hint"),
-    [
-        ("000_before", "is at 000_before, this ntrader needs 001_", "Run `ntrader db upgrade`."),
-        ("999_after", "is at 999_after, this ntrader needs 001_", "Upgrade ntrader"),
-        ("a1b2c3d4", "another program's", "a database of its own"),
-    ],
-)
-def test_another_revision_cannot_be_read(settings: Settings, version: str, message: str, hint: str) -> None:
-    with database.transaction(settings) as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = :version"), {"version": version})
-    with refused(SchemaError, message, transient=False, hint=hint), database.reading(settings):
-        pass
-
-
-def test_no_revision_is_no_table(settings: Settings) -> None:
-    with database.transaction(settings) as connection:
-        connection.execute(text("DELETE FROM alembic_version"))
-    with refused(SchemaError, "no ntrader tables", transient=False, hint="upgrade"), database.reading(settings):
-        pass

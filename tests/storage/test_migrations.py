@@ -152,12 +152,39 @@ def test_prepare_is_content_with_the_right_revision(settings: Settings) -> None:
     assert migrations.current(settings) == database.HEAD
 
 
-@pytest.mark.parametrize(("revision", "hint"), [("000_before", "ntrader db upgrade"), ("999_after", "Upgrade ntrader")])
-def test_prepare_says_which_of_the_two_is_behind(revision: str, hint: str, settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("revision", "message", "hint"),
+    [
+        ("000_before", f"is at 000_before, this ntrader needs {database.HEAD}", "Run `ntrader db upgrade`."),
+        ("999_after", f"is at 999_after, this ntrader needs {database.HEAD}", "Upgrade ntrader"),
+        ("a1b2c3d4", "another program's", "a database of its own"),
+    ],
+)
+def test_another_revision_is_neither_prepared_nor_read(
+    revision: str, message: str, hint: str, settings: Settings
+) -> None:
     stamp(settings, revision)
-    with pytest.raises(SchemaError, match=f"is at {revision}, this ntrader needs {database.HEAD}") as caught:
-        migrations.prepare(settings)
-    assert hint in (caught.value.hint or "")
+    for refuses in (migrations.prepare, read):
+        with pytest.raises(SchemaError, match=message) as caught:
+            refuses(settings)
+        assert hint in (caught.value.hint or "")
+
+
+def test_a_database_without_tables_cannot_be_read(empty: Settings) -> None:
+    with pytest.raises(SchemaError, match="has no ntrader tables yet"):
+        read(empty)
+
+
+def test_no_revision_is_no_table(settings: Settings) -> None:
+    with database.transaction(settings) as connection:
+        connection.execute(text("DELETE FROM alembic_version"))
+    with pytest.raises(SchemaError, match="has no ntrader tables yet"):
+        read(settings)
+
+
+def read(settings: Settings) -> None:
+    with database.reading(settings):
+        pass
 
 
 def stamp(settings: Settings, revision: str) -> None:

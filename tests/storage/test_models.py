@@ -34,15 +34,22 @@ OTHER_VALUES = {
 }
 
 
-@pytest.fixture
-def db(settings: Settings) -> Iterator[Db]:
+@pytest.fixture(scope="module")
+def connection(shared: Settings) -> Iterator[Db]:
     """A connection to a database with one successful run of two trades, and one that is running."""
     run = factories.new_run()
     execution = factories.execution(factories.run_result(trades=(factories.trade(), factories.trade(pnl=-5.0))))
-    recording.start_run(settings, run)
-    recording.save_success(settings, run.run_id, execution, factories.metrics_of(execution))
-    recording.start_run(settings, factories.new_run())
-    with database.connect(settings) as connection:
+    recording.start_run(shared, run)
+    recording.save_success(shared, run.run_id, execution, factories.metrics_of(execution))
+    recording.start_run(shared, factories.new_run())
+    with database.connect(shared) as connection:
+        yield connection
+
+
+@pytest.fixture
+def db(connection: Db) -> Iterator[Db]:
+    """The same for one test, in a transaction that is rolled back."""
+    with connection.transaction(force_rollback=True):
         yield connection
 
 
@@ -57,19 +64,17 @@ def columns(db: Db, table: str) -> dict[str, str]:
 
 def add_copy(db: Db, table: str, **changes: Any) -> None:
     """Insert the table's first row once more, changed: its keys are taken, but constraints come before keys."""
-    db.execute(
-        sql.SQL("INSERT INTO {0} SELECT (jsonb_populate_record(t, %s)).* FROM {0} AS t LIMIT 1").format(
-            sql.Identifier(table)
-        ),
-        [Jsonb(changes)],
-    )
+    statement = sql.SQL("INSERT INTO {0} SELECT (jsonb_populate_record(t, %s)).* FROM {0} AS t LIMIT 1")
+    with db.transaction():
+        db.execute(statement.format(sql.Identifier(table)), [Jsonb(changes)])
 
 
 def change(db: Db, table: str, column: str, value: Any, where: str = "true") -> int:
     statement = sql.SQL("UPDATE {} SET {} = %s WHERE {}").format(
         sql.Identifier(table), sql.Identifier(column), sql.SQL(where)
     )
-    return db.execute(statement, [value]).rowcount
+    with db.transaction():
+        return db.execute(statement, [value]).rowcount
 
 
 # -- numbers that are none -----------------------------------------------------------------------------------
