@@ -22,7 +22,7 @@ format: $(NEEDED)
 	$(UV) run --locked ruff format
 
 docs: $(NEEDED)
-	$(UV) run --locked python -m docs.generate
+	$(UV) run --locked python docs/generate.py
 
 # The first Python that can make a virtual environment: the one of .python-version, or the system's.
 $(BOOTSTRAP):

@@ -36,13 +36,15 @@ EXIT_CODES: tuple[tuple[type[NtraderError], int], ...] = (
     (ServiceError, DATABASE),
 )
 
+EXIT_CODES_HELP = (
+    "Exit codes: 0 ok; 1 unexpected; 2 usage or configuration; 3 not found or ambiguous; 4 a run failed; "
+    "5 database or service unavailable, or schema behind; 6 checked and different; 130 Ctrl-C; 143 terminated."
+)
+
 app = typer.Typer(
     name="ntrader",
     help="Every backtest recorded, every claim re-provable, every Sharpe paid for its trials.",
-    epilog=(
-        "Exit codes: 0 ok; 1 unexpected; 2 usage or configuration; 3 not found or ambiguous; 4 a run failed; "
-        "5 database unavailable or schema behind; 6 checked and different; 130 Ctrl-C; 143 terminated."
-    ),
+    epilog=EXIT_CODES_HELP,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -76,39 +78,68 @@ def root(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The console script. Always ends by raising SystemExit."""
+    """The console script; with `arguments`, the same in this process, ended by SystemExit."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL) if hasattr(signal, "SIGPIPE") else None
+    code = _run([word for word in words if word != "--debug"], debug=debug)
+    if arguments is None:
+        _leave(code)
+    raise SystemExit(code)
+
+
+def _run(words: list[str], *, debug: bool) -> int:
+    """Run the command; what went wrong becomes a message and an exit code."""
     try:
         app(words, prog_name="ntrader")
-    except NtraderError as error:
-        if debug:
-            _show_traceback(error)
-        complain(error.message, error.hint)
-        raise SystemExit(exit_code(error)) from None
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else OK
     except Interruption as interruption:
         complain("terminated" if interruption.number == signal.SIGTERM else "interrupted")
-        raise SystemExit(128 + interruption.number) from None
+        return 128 + interruption.number
+    except NtraderError as error:
+        _show_traceback(error, debug)
+        complain(error.message, error.hint)
+        return exit_code(error)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`| head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
     except OSError as error:
-        if debug:
-            _show_traceback(error)
-        where = f" {error.filename}" if error.filename else ""
+        _show_traceback(error, debug)
+        where = f": {error.filename}" if error.filename else ""
         complain(f"{os.strerror(error.errno) if error.errno else error}{where}", "Use --debug to see where.")
-        raise SystemExit(UNEXPECTED) from None
+        return UNEXPECTED
     except Exception as error:
-        if debug:
-            _show_traceback(error)
+        _show_traceback(error, debug)
         complain(f"unexpected {type(error).__name__}: {error}", "Use --debug to see where; this is a bug in ntrader.")
-        raise SystemExit(UNEXPECTED) from None
+        return UNEXPECTED
+    return OK
+
+
+def _leave(code: int) -> None:
+    """End the process without taking it apart: unloading Prefect and the engine takes most of a second.
+
+    What has to be finished is finished here: output is written, Prefect's events are sent, the worker is ended.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os._exit(code)
+    sys.stderr.flush()
+    if "prefect" in sys.modules:
+        from flows.launch import finish
+
+        finish()
+    os._exit(code)
 
 
 def exit_code(error: NtraderError) -> int:
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), UNEXPECTED)
 
 
-def _show_traceback(error: BaseException) -> None:
+def _show_traceback(error: BaseException, debug: bool) -> None:
+    if not debug:
+        return
     stored = getattr(error, "traceback_text", None)
     sys.stderr.write(stored or "".join(traceback.format_exception(error)))
 

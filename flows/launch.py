@@ -25,6 +25,9 @@ from tasks import server
 if TYPE_CHECKING:
     from flows.backtest import BacktestOutcome
 
+# Events are worth a moment, not a wait: a server that is gone would be tried for more than a minute.
+FINISH_SECONDS = 5
+
 
 def launch_backtest(settings: Settings, request: RunRequest, run_id: UUID, *, save: bool) -> BacktestOutcome:
     """Check the request, start what is missing, run the flow.
@@ -45,6 +48,16 @@ def launch_backtest(settings: Settings, request: RunRequest, run_id: UUID, *, sa
         api_url = server.ensure_server(settings)
         with prefect_at(api_url):
             return backtest(request, run_id, save)
+
+
+def finish() -> None:
+    """Send what Prefect still holds, and end the worker. Nothing may be run after this."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    EventsWorker.drain_all(timeout=FINISH_SECONDS)
+    APILogWorker.drain_all(timeout=FINISH_SECONDS)
+    default_worker().kill()
 
 
 @contextmanager

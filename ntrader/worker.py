@@ -4,119 +4,189 @@ Why a process of its own: the engine's import overlaps with everything else a co
 crashes, leaks or is killed takes the worker down and not the book-keeping; Ctrl-C works while C code runs; and what
 a strategy prints cannot get between the lines of our own output.
 
-`warm_up` starts loading the engine and returns at once. It must be called from the main thread.
+`warm_up` starts loading the engine and returns at once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from multiprocessing import connection, forkserver
-from multiprocessing.context import BaseContext
+from concurrent.futures import Future
+from multiprocessing import connection, forkserver, popen_forkserver, reduction, resource_tracker, spawn, util
+from multiprocessing.context import ForkServerContext, ForkServerProcess, set_spawning_popen
 from typing import Any
 
-from ntrader.errors import EngineKilledError, NtraderError, StrategyError
+from ntrader import errors
+from ntrader.errors import EngineKilledError, NtraderError, RunError, StrategyError
 
 Progress = Callable[[int, int], None]
 
 _PRELOAD = "ntrader.execution"
+_GOODBYE_SECONDS = 2.0
 
 
 def warm_up() -> None:
     """Begin loading the engine in the background, for the first worker to be ready sooner."""
-    context = _context()
-    if context.get_start_method() == "forkserver":
-        with _without_interrupts():
-            forkserver.ensure_running()
+    _context()
+    # Starting the tracker unblocks Ctrl-C as a side effect: it must be there before Ctrl-C is blocked.
+    resource_tracker.ensure_running()
+    with _without_interrupts():
+        forkserver.ensure_running()
 
 
 class Worker:
     """One process. Calls are serial; a call that outlives its process raises and the next one starts afresh."""
 
     def __init__(self) -> None:
-        self._process: Any = None
-        self._pipe: Any = None
-        self._lock = threading.Lock()
-        self._starting: threading.Thread | None = None
+        self._one_call = threading.Lock()
+        self._guard = threading.Lock()
+        self._child: Future[_Child] | None = None
 
     def start(self) -> None:
         """Start the process without waiting for it; the next call does that."""
-        warm_up()
-        self._starting = threading.Thread(target=self._start, daemon=True)
-        self._starting.start()
+        self._started()
 
     def call(self, target: str, *arguments: Any, on_progress: Progress | None = None) -> Any:
-        """Call `target`, a function written `package.module:name`, in the worker.
+        """Call `target`, a function written `package.module:name`, in the worker and in the current folder.
 
         A name rather than the function, so that the caller need not load what the worker has loaded. With
         `on_progress` the function also gets a `progress=` to report through.
 
-        Raises what the function raises; EngineKilledError if the process died, naming the signal.
+        Raises what the function raises, an error that is not ours as StrategyError; EngineKilledError if the process
+        died, naming the signal.
         """
-        if self._starting is not None:
-            self._starting.join()
-        with self._lock:
-            if self._process is None or not self._process.is_alive():
-                self._start()
+        request = reduction.ForkingPickler.dumps((target, arguments, on_progress is not None, _folder()))
+        with self._one_call:
             try:
-                self._pipe.send((target, arguments, on_progress is not None))
-                return self._answer(on_progress)
-            except (BrokenPipeError, ConnectionResetError):
-                raise self._death() from None
-            except BaseException as error:
-                if not isinstance(error, Exception):
-                    self.kill()
+                child = self._started().result()
+            except (OSError, EOFError) as error:
+                raise EngineKilledError(f"the process that runs backtests did not start: {error}") from error
+            try:
+                kind, value = child.ask(request, on_progress)
+            except BaseException:
+                # Dead, or busy with something that nobody waits for any more.
+                child.close()
                 raise
+        if kind == "error":
+            raise value
+        return value
 
     def kill(self) -> None:
         """End the process now, whatever it is doing."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-        self._process = self._pipe = None
+        with self._guard:
+            child, self._child = self._child, None
+        if child is not None:
+            child.add_done_callback(_kill_started)
 
-    def _start(self) -> None:
-        context = _context()
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs,), daemon=True, name="ntrader-worker")  # type: ignore[attr-defined]
-        with _without_interrupts():
-            process.start()
-        theirs.close()
-        self._process, self._pipe = process, ours
+    def _started(self) -> Future[_Child]:
+        with self._guard:
+            if self._child is None or (self._child.done() and _is_over(self._child)):
+                self._child = Future()
+                # A start waits until the engine is loaded, with Ctrl-C blocked: not in a thread that has to hear it.
+                threading.Thread(target=_start, args=(self._child,), daemon=True, name="ntrader-worker-start").start()
+            return self._child
 
-    def _answer(self, on_progress: Progress | None) -> Any:
+
+class _Child:
+    """The process and the pipe to it."""
+
+    def __init__(self) -> None:
+        self._pipe, theirs = connection.Pipe()
+        self._reaping = threading.Lock()
+        self._process = _Process(target=_serve, args=(theirs,), daemon=True, name="ntrader-worker")
+        try:
+            with _without_interrupts():
+                self._process.start()
+        finally:
+            theirs.close()
+
+    def is_alive(self) -> bool:
+        with self._reaping:
+            return not self._pipe.closed and self._process.is_alive()
+
+    def ask(self, request: Any, on_progress: Progress | None) -> tuple[str, Any]:
+        """What became of the request: ("result", value) or ("error", exception)."""
+        try:
+            self._pipe.send_bytes(request)
+        except OSError:
+            raise self._death() from None
         while True:
-            ready = connection.wait([self._pipe, self._process.sentinel])
-            if self._pipe not in ready:
-                raise self._death()
-            try:
-                kind, value = self._pipe.recv()
-            except EOFError:
-                raise self._death() from None
-            if kind == "progress" and on_progress is not None:
+            kind, value = self._receive()
+            if kind != "progress":
+                return kind, value
+            if on_progress is not None:
                 on_progress(*value)
-            elif kind == "result":
-                return value
-            elif kind == "error":
-                raise value
+
+    def kill(self) -> None:
+        """Wait until it is gone. Another thread that waits for an answer is told so."""
+        with self._reaping:
+            if not self._pipe.closed:
+                self._process.kill()
+                self._process.join()
+
+    def close(self) -> None:
+        """Kill it and give back what it needed; only the thread that asks may do so."""
+        self.kill()
+        with self._reaping:
+            if not self._pipe.closed:
+                self._pipe.close()
+                self._process.close()
+
+    def _receive(self) -> tuple[str, Any]:
+        if self._pipe not in connection.wait([self._pipe, self._process.sentinel]):
+            raise self._death()
+        try:
+            message = self._pipe.recv_bytes()
+        except (EOFError, OSError):  # it ended before a message, or in the middle of one
+            raise self._death() from None
+        try:
+            answer: tuple[str, Any] = pickle.loads(message)
+        except Exception as error:
+            raise RunError(f"the worker's answer cannot be read here: {type(error).__name__}: {error}") from error
+        return answer
 
     def _death(self) -> EngineKilledError:
-        self._process.join()
-        code = self._process.exitcode
-        self._process = self._pipe = None
-        if code is not None and code < 0:
-            cause = f"was killed by {signal.Signals(-code).name}"
-            hint = "Out of memory, perhaps." if -code == signal.SIGKILL else None
-        else:
-            cause, hint = f"ended with exit code {code}", None
+        # The pipe may end a moment before the process does, and its own exit code is wanted.
+        ended = bool(connection.wait([self._process.sentinel], _GOODBYE_SECONDS))
+        self.kill()
+        cause, hint = _cause(self._process.exitcode) if ended else ("closed its connection", None)
         return EngineKilledError(f"the process that ran the backtest {cause}", hint=hint)
+
+
+class _Popen(popen_forkserver.Popen):
+    """Without the caller's `__main__`, which the worker has no use for: a script that runs a backtest at its top
+    level would run a second time in there."""
+
+    def _launch(self, process_obj: Any) -> None:
+        whole = spawn.get_preparation_data(process_obj.name)
+        data = {key: value for key, value in whole.items() if not key.startswith("init_main")}
+        buffer = io.BytesIO()
+        set_spawning_popen(self)
+        try:
+            reduction.dump(data, buffer)
+            reduction.dump(process_obj, buffer)
+        finally:
+            set_spawning_popen(None)
+        self.sentinel, ours = forkserver.connect_to_new_process(self._fds)  # type: ignore[attr-defined]
+        # Open for as long as this process lives: how the worker notices that it has ended.
+        alive = os.dup(ours)
+        self.finalizer = util.Finalize(self, util.close_fds, (alive, self.sentinel))  # type: ignore[attr-defined]
+        with open(ours, "wb") as pipe:  # noqa: PTH123
+            pipe.write(buffer.getbuffer())
+        self.pid = forkserver.read_signed(self.sentinel)
+
+
+class _Process(ForkServerProcess):
+    _Popen = staticmethod(_Popen)
 
 
 _default = Worker()
@@ -127,20 +197,49 @@ def default_worker() -> Worker:
     return _default
 
 
-def _context() -> BaseContext:
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
+def _start(future: Future[_Child]) -> None:
+    try:
+        warm_up()
+        future.set_result(_Child())
+    except BaseException as error:
+        future.set_exception(error)
+
+
+def _is_over(future: Future[_Child]) -> bool:
+    return future.exception() is not None or not future.result().is_alive()
+
+
+def _kill_started(future: Future[_Child]) -> None:
+    if future.exception() is None:
+        future.result().kill()
+
+
+def _context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([_PRELOAD])
     return context
 
 
+def _folder() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # it has been deleted
+        return None
+
+
+def _cause(code: int | None) -> tuple[str, str | None]:
+    if code is None or code >= 0:
+        return f"ended with exit code {code}", None
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"was killed by {name}", "Out of memory, perhaps." if -code == signal.SIGKILL else None
+
+
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
     """Children inherit the mask: Ctrl-C is for the parent, which then ends them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -148,32 +247,88 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+# What follows runs in the worker.
+
+
+class _Answer:
+    """What is sent back for one request: progress from any thread, until the one outcome."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+        self._over = False
+
+    def progress(self, *state: int) -> None:
+        with self._lock:
+            if not self._over:
+                self._pipe.send(("progress", state))
+
+    def finish(self, outcome: tuple[str, Any]) -> None:
+        try:
+            message = reduction.ForkingPickler.dumps(outcome)
+        except Exception as error:
+            message = reduction.ForkingPickler.dumps(("error", _unsendable(outcome[1], error)))
+        with self._lock:
+            self._over = True
+            self._pipe.send_bytes(message)
+
+
 def _serve(pipe: Any) -> None:
-    """The worker's main: answer calls until the parent closes the pipe or dies."""
+    """The worker's main: answer requests until the parent closes the pipe or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # stdout is the parent's data
+    _print_to_stderr()
     _exit_with_parent()
     while True:
         try:
-            target, arguments, wants_progress = pipe.recv()
+            request = pipe.recv_bytes()
+            answer = _Answer(pipe)
+            answer.finish(_outcome(request, answer.progress))
         except (EOFError, OSError):
-            return
-        extra = {"progress": lambda *state: pipe.send(("progress", state))} if wants_progress else {}
-        pipe.send(_outcome(target, arguments, extra))
+            os._exit(0)  # threads that a strategy has left behind are not waited for
 
 
-def _outcome(target: str, arguments: Any, extra: dict[str, Any]) -> tuple[str, Any]:
-    module, _, name = target.partition(":")
+def _outcome(request: bytes, progress: Callable[..., None]) -> tuple[str, Any]:
     try:
+        target, arguments, wants_progress, folder = pickle.loads(request)
+        if folder is not None:
+            os.chdir(folder)
+        module, _, name = target.partition(":")
+        extra = {"progress": progress} if wants_progress else {}
         return "result", getattr(importlib.import_module(module), name)(*arguments, **extra)
-    except NtraderError as error:
+    except BaseException as error:  # a strategy may well call sys.exit()
+        return "error", _sendable(error)
+
+
+def _sendable(error: BaseException) -> NtraderError:
+    """Our errors as they are, with their traceback; others, whose classes the parent may not know, as StrategyError."""
+    trace = traceback.format_exc()
+    if isinstance(error, NtraderError) and type(error).__module__ == errors.__name__:
         if not getattr(error, "traceback_text", None):
-            error.__dict__["traceback_text"] = traceback.format_exc()
-        error.__cause__ = error.__context__ = None
-        return "error", error
-    except Exception as error:
-        text = traceback.format_exc()
-        return "error", StrategyError(f"{type(error).__name__}: {error}", traceback_text=text)
+            error.__dict__["traceback_text"] = trace
+        return error
+    return StrategyError(_text(error), traceback_text=trace)
+
+
+def _unsendable(value: Any, error: Exception) -> NtraderError:
+    if isinstance(value, NtraderError):
+        return StrategyError(_text(value), hint=value.hint, traceback_text=getattr(value, "traceback_text", None))
+    return RunError(f"a result of type {type(value).__name__} cannot be sent back from the worker: {_text(error)}")
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
+
+
+def _print_to_stderr() -> None:
+    """stdout is the parent's data. What was closed from the start stays closed."""
+    if sys.stdout is None:
+        return
+    target = sys.stderr.fileno() if sys.stderr is not None else os.open(os.devnull, os.O_WRONLY)
+    os.dup2(target, sys.stdout.fileno())
+    sys.stdout = sys.stderr or sys.stdout
 
 
 def _exit_with_parent() -> None:

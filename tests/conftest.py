@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from flows import launch
 from ntrader.settings import Settings
 from storage import database, local, migrations
 from tasks import server
@@ -66,16 +67,8 @@ def prefect_server(home: Path) -> Iterator[str]:
     """The API URL of a local server on the embedded PostgreSQL: 10 to 30 seconds, once a session."""
     server.prepare_client(Settings(home=home))
     yield server.ensure_server(Settings(home=home))
-    drain_prefect_client()
-
-
-def drain_prefect_client() -> None:
-    """Send what Prefect's client still holds: after the server is gone it would try for more than a minute."""
-    from prefect.events.worker import EventsWorker
-    from prefect.logging.handlers import APILogWorker
-
-    EventsWorker.drain_all(timeout=10)
-    APILogWorker.drain_all(timeout=10)
+    # After the server is gone Prefect's client would try for more than a minute to send what it still holds.
+    launch.finish()
 
 
 @pytest.fixture(autouse=True)

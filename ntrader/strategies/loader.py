@@ -131,8 +131,7 @@ def sends_only_market_orders(config: RunConfig) -> bool:
 
 
 def _import(module_name: str, path: str) -> Any:
-    if not module_name or not path.partition(":")[2].strip():
-        raise UnknownStrategyError(f"{path!r} is not an import path", hint="Write it like my_package.mine:MyStrategy.")
+    _require_import_path(module_name, path)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -141,7 +140,8 @@ def _import(module_name: str, path: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise UnknownStrategyError(
-                f"there is no module {error.name!r} for strategy {path!r}", hint=_module_hint(module_name, path)
+                f"there is no module {error.name!r} for strategy {path!r}",
+                hint="Install the package, or run ntrader in the folder that holds it.",
             ) from None
         raise _broken(module_name, error) from error
     except (Exception, SystemExit) as error:
@@ -149,11 +149,12 @@ def _import(module_name: str, path: str) -> Any:
     return module
 
 
-def _module_hint(module_name: str, path: str) -> str:
+def _require_import_path(module_name: str, path: str) -> None:
+    class_name = path.partition(":")[2].strip() or "MyStrategy"
     dotted = module_name.removesuffix(".py").replace("\\", "/").strip("./").replace("/", ".")
-    if dotted != module_name:
-        return f"Write it as an import path: {dotted}:{path.partition(':')[2].strip()}."
-    return "Install the package, or run ntrader in the folder that holds it."
+    if dotted != module_name or not dotted or not path.partition(":")[2].strip():
+        example = f"{dotted or 'my_package.mine'}:{class_name}"
+        raise UnknownStrategyError(f"{path!r} is not an import path", hint=f"Write it like {example}.")
 
 
 def _broken(module_name: str, error: BaseException) -> StrategyError:

@@ -141,6 +141,6 @@ def _wait_for(server: Server, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.02)
 
 
-def _execute(server: Server, statement: psycopg.sql.Composable) -> None:
+def _execute(server: Server, statement: psycopg.sql.SQL | psycopg.sql.Composed) -> None:
     with psycopg.connect(server.socket_url(), autocommit=True) as connection:
         connection.execute(statement)

@@ -277,7 +277,7 @@ def refused(kind: type[DatabaseError], message: str, *, transient: bool, hint: s
     with pytest.raises(NtraderError, match=message) as caught:
         yield
     assert type(caught.value) is kind
-    assert caught.value.transient is transient  # type: ignore[attr-defined]
+    assert caught.value.transient is transient
     assert hint in (caught.value.hint or "")
     said = everything_said(caught.value)
     assert PASSWORD not in said
@@ -651,7 +651,7 @@ def test_the_pool_is_as_the_settings_say(settings: Settings) -> None:
     pool = engine.pool
     assert (pool.size(), pool._max_overflow, pool._recycle, pool._pre_ping) == (3, 4, 5, False)
     assert (engine._compiled_cache.capacity, engine.echo) == (77, True)
-    assert database.writing_engine(settings).pool._pre_ping is True  # type: ignore[attr-defined]
+    assert database.writing_engine(settings).pool._pre_ping is True
 
 
 def test_one_engine_serves_equal_settings(settings: Settings) -> None:

@@ -18,6 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from ntrader.config import sha256
 from ntrader.errors import DatabaseError, TransientDatabaseError
 from ntrader.results import EquityCurve, Execution, Metrics, RunResult, Trade
 from ntrader.settings import Settings
@@ -301,7 +302,7 @@ def test_a_started_run_is_running_under_a_lease(settings: Settings) -> None:
     seconds = (stored.lease_expires_at - stored.started_at).total_seconds()
     assert seconds == leases.LEASE_SECONDS
     assert (stored.finished_at, stored.metrics, stored.execution_duration_seconds) == (None, None, None)
-    assert stored.config_fingerprint == recording.sha256(factories.run_config().canonical_json())
+    assert stored.config_fingerprint == sha256(factories.run_config().canonical_json())
 
 
 def test_a_success_that_is_saved_twice_is_saved_once(settings: Settings) -> None:
