@@ -22,7 +22,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from multiprocessing import connection, forkserver, popen_forkserver, reduction, resource_tracker, spawn, util
-from multiprocessing.context import ForkServerContext, ForkServerProcess, set_spawning_popen
+from multiprocessing.context import ForkServerProcess, set_spawning_popen
 from typing import Any
 
 from ntrader import errors
@@ -36,7 +36,8 @@ _GOODBYE_SECONDS = 2.0
 
 def warm_up() -> None:
     """Begin loading the engine in the background, for the first worker to be ready sooner."""
-    _context()
+    multiprocessing.get_context("forkserver").set_forkserver_preload([_PRELOAD])
+    _occupy_standard_files()
     # Starting the tracker unblocks Ctrl-C as a side effect: it must be there before Ctrl-C is blocked.
     resource_tracker.ensure_running()
     with _without_interrupts():
@@ -64,12 +65,9 @@ class Worker:
         Raises what the function raises, an error that is not ours as StrategyError; EngineKilledError if the process
         died, naming the signal.
         """
-        request = reduction.ForkingPickler.dumps((target, arguments, on_progress is not None, _folder()))
+        request = pickle.dumps((target, arguments, on_progress is not None, _folder()))
         with self._one_call:
-            try:
-                child = self._started().result()
-            except (OSError, EOFError) as error:
-                raise EngineKilledError(f"the process that runs backtests did not start: {error}") from error
+            child = self._ready()
             try:
                 kind, value = child.ask(request, on_progress)
             except BaseException:
@@ -86,6 +84,17 @@ class Worker:
             child, self._child = self._child, None
         if child is not None:
             child.add_done_callback(_kill_started)
+
+    def _ready(self) -> _Child:
+        """A child that waits for a request."""
+        try:
+            child = self._started().result()
+            if child.has_hung_up():
+                child.close()
+                child = self._started().result()
+        except (OSError, EOFError) as error:
+            raise EngineKilledError(f"the process that runs backtests did not start: {error}") from error
+        return child
 
     def _started(self) -> Future[_Child]:
         with self._guard:
@@ -112,6 +121,10 @@ class _Child:
     def is_alive(self) -> bool:
         with self._reaping:
             return not self._pipe.closed and self._process.is_alive()
+
+    def has_hung_up(self) -> bool:
+        """Between requests: whether it has died a moment ago, when nobody may have told us yet."""
+        return self._pipe.poll()
 
     def ask(self, request: Any, on_progress: Progress | None) -> tuple[str, Any]:
         """What became of the request: ("result", value) or ("error", exception)."""
@@ -181,7 +194,7 @@ class _Popen(popen_forkserver.Popen):
         alive = os.dup(ours)
         self.finalizer = util.Finalize(self, util.close_fds, (alive, self.sentinel))  # type: ignore[attr-defined]
         with open(ours, "wb") as pipe:  # noqa: PTH123
-            pipe.write(buffer.getbuffer())
+            pipe.write(buffer.getvalue())
         self.pid = forkserver.read_signed(self.sentinel)
 
 
@@ -214,10 +227,13 @@ def _kill_started(future: Future[_Child]) -> None:
         future.result().kill()
 
 
-def _context() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([_PRELOAD])
-    return context
+def _occupy_standard_files() -> None:
+    """Where stdout or stderr are closed, one of our pipes would get their number, and prints would go into it."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
 
 
 def _folder() -> str | None:
@@ -265,9 +281,9 @@ class _Answer:
 
     def finish(self, outcome: tuple[str, Any]) -> None:
         try:
-            message = reduction.ForkingPickler.dumps(outcome)
+            message = pickle.dumps(outcome)
         except Exception as error:
-            message = reduction.ForkingPickler.dumps(("error", _unsendable(outcome[1], error)))
+            message = pickle.dumps(("error", _unsendable(outcome[1], error)))
         with self._lock:
             self._over = True
             self._pipe.send_bytes(message)
@@ -323,12 +339,9 @@ def _text(error: BaseException) -> str:
 
 
 def _print_to_stderr() -> None:
-    """stdout is the parent's data. What was closed from the start stays closed."""
-    if sys.stdout is None:
-        return
-    target = sys.stderr.fileno() if sys.stderr is not None else os.open(os.devnull, os.O_WRONLY)
-    os.dup2(target, sys.stdout.fileno())
-    sys.stdout = sys.stderr or sys.stdout
+    """stdout is the parent's data."""
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
 
 
 def _exit_with_parent() -> None:

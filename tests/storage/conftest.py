@@ -31,7 +31,7 @@ PASSWORD = "S3cret@:/?#%+&= ü"  # every letter that means something in a URL
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A PostgreSQL 16 as somebody's own: TCP on 127.0.0.1 with a password, and a unix socket without one."""
+    """A PostgreSQL 16 as somebody's own: TCP on 127.0.0.1 with a password, a unix socket without one, local time."""
 
     port: int
     sockets: Path
@@ -57,7 +57,8 @@ def postgres16() -> Iterator[Server]:
     command = [str(programs / "initdb"), "-D", str(folder / "data"), "-U", OWNER, "--no-sync", "--no-instructions"]
     command += ["--auth-local=trust", "--auth-host=scram-sha-256", "--locale=C", "--encoding=UTF8"]
     subprocess.run(command, check=True, capture_output=True, cwd="/", **identity)
-    options = {"listen_addresses": "127.0.0.1", "port": server.port, "unix_socket_directories": folder, "fsync": "off"}
+    options = {"listen_addresses": "127.0.0.1", "port": server.port, "unix_socket_directories": folder, "fsync": "off",
+               "timezone": "Asia/Tokyo"}  # fmt: skip
     command = [str(programs / "postgres"), "-D", str(folder / "data")]
     command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
     with (folder / "log").open("wb") as log:

@@ -603,8 +603,8 @@ def shown_by(connection: psycopg.Connection[Any], *names: str) -> list[str]:
     return [connection.execute(f"SHOW {name}").fetchone()[name] for name in names]  # type: ignore[index]
 
 
-def test_a_reading_session_is_set_up(settings: Settings) -> None:
-    with database.connect(replace(settings, db_statement_timeout=1234)) as connection:
+def test_a_reading_session_is_set_up(at16: Settings) -> None:
+    with database.connect(replace(at16, db_statement_timeout=1234)) as connection:
         assert shown_by(connection, "TimeZone", "statement_timeout", "plan_cache_mode", "random_page_cost") == [
             "UTC",
             "1234ms",
@@ -615,17 +615,17 @@ def test_a_reading_session_is_set_up(settings: Settings) -> None:
         assert connection.autocommit
 
 
-def test_a_writing_session_is_set_up(settings: Settings) -> None:
-    with database.transaction(replace(settings, db_statement_timeout=1234)) as connection:
+def test_a_writing_session_is_set_up(at16: Settings) -> None:
+    with database.transaction(replace(at16, db_statement_timeout=1234)) as connection:
         assert connection.execute(text("SHOW statement_timeout")).scalar() == "1234ms"
         assert connection.execute(text("SHOW timezone")).scalar() == "UTC"
         assert connection.execute(text("SHOW plan_cache_mode")).scalar() == "auto"
 
 
 @WAYS
-def test_options_and_names_of_the_url_are_kept(way: str, settings: Settings) -> None:
+def test_options_and_names_of_the_url_are_kept(way: str, at16: Settings) -> None:
     query = "application_name=mine&options=-c%20work_mem%3D7MB%20-c%20statement_timeout%3D99"
-    settings = replace(settings, database_url=f"{settings.database_url}&{query}")
+    settings = replace(at16, database_url=f"{at16.database_url}?{query}")
     wanted = ["mine", "7MB", "99ms", "UTC"]
     names = ["application_name", "work_mem", "statement_timeout", "TimeZone"]
     if way == "reading":
