@@ -3,12 +3,14 @@
 from logging.config import fileConfig
 
 from alembic import context
+from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlmodel import SQLModel
 
+from ntrader.errors import NtraderError
 from ntrader.settings import Settings, load_settings
 from storage import models  # noqa: F401 - autogenerate compares with what is imported here
-from storage.database import writing_engine
+from storage.database import transaction
 
 # Any number will do as long as nobody else takes it: "ntrader" in ASCII, cut to fit.
 MIGRATION_LOCK = 0x6E747261646572
@@ -41,8 +43,13 @@ def main() -> None:
         with context.begin_transaction():
             context.run_migrations()
         return
-    with writing_engine(settings()).connect() as connection, connection.begin():
-        migrate(connection)
+    try:
+        with transaction(settings()) as connection:
+            migrate(connection)
+    except NtraderError as error:
+        if "settings" in context.config.attributes:
+            raise
+        raise CommandError(f"{error.message}\n{error.hint or ''}".rstrip()) from error
 
 
 main()

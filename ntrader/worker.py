@@ -18,6 +18,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -212,10 +213,19 @@ def default_worker() -> Worker:
 
 def _start(future: Future[_Child]) -> None:
     try:
-        warm_up()
-        future.set_result(_Child())
+        future.set_result(_new_child())
     except BaseException as error:
         future.set_exception(error)
+
+
+def _new_child() -> _Child:
+    warm_up()
+    try:
+        return _Child()
+    except (OSError, EOFError):  # the server that forks has just died, and nobody had noticed yet
+        time.sleep(_GOODBYE_SECONDS / 10)
+        warm_up()
+        return _Child()
 
 
 def _is_over(future: Future[_Child]) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ntrader.errors import DatabaseError, SchemaError
 from ntrader.settings import Settings
-from storage.database import HEAD, connect, schema_error, schema_version, translate
+from storage.database import HEAD, connect, schema_error, schema_version
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -57,9 +57,7 @@ def check(settings: Settings) -> None:
 
 
 def _run(settings: Settings, action: Callable[[Config], None]) -> None:
-    import psycopg
     from alembic.util import CommandError
-    from sqlalchemy.exc import DBAPIError
 
     try:
         action(_config(settings))
@@ -68,19 +66,13 @@ def _run(settings: Settings, action: Callable[[Config], None]) -> None:
             f"the schema does not fit: {error}",
             hint="Run `ntrader db upgrade`; if the database is the newer one, upgrade ntrader.",
         ) from error
-    except DBAPIError as error:
-        raise _explained(translate(error.orig, settings), str(error.orig)) from error
-    except psycopg.Error as error:
-        raise translate(error, settings) from error
-
-
-def _explained(error: DatabaseError, text: str) -> DatabaseError:
-    if "already exists" not in text:
-        return error
-    return SchemaError(
-        f"a table is there already, but not from a migration: {' '.join(text.split())}",
-        hint="Use an empty database, or move the table out of the way.",
-    )
+    except DatabaseError as error:
+        if "already exists" not in error.message:
+            raise
+        raise SchemaError(
+            f"a table is there already, but not from a migration: {error.message}",
+            hint="Use an empty database, or move the table out of the way.",
+        ) from error
 
 
 def _config(settings: Settings) -> Config:

@@ -37,6 +37,7 @@ START_SECONDS = 180
 STOP_SECONDS = 15
 
 _HEALTH_TIMEOUT = 3.0
+_FOREIGN_TIMEOUT = 10.0
 # Servers that this process started: held, so that one that ends is reaped and does not stay a zombie of ours.
 _started: list[subprocess.Popen[bytes]] = []
 _LOG_LIMIT = 10_000_000
@@ -59,9 +60,10 @@ class ServerState:
 def ensure_server(settings: Settings) -> str:
     """The API URL to use: PREFECT_API_URL, or that of the local server, which is started if it does not answer.
 
-    Raises ServiceError when it does not come up; two commands at once start one server.
+    Raises ServiceError when it does not answer or come up; two commands at once start one server.
     """
     if settings.prefect_api_url:
+        _require_answer(settings.prefect_api_url)
         return settings.prefect_api_url
     database = local.ensure_running(settings.home, database=DATABASE)
     state = running_server(settings.home)
@@ -209,6 +211,20 @@ def _healthy(api_url: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError, ValueError):
         return False
+
+
+def _require_answer(api_url: str) -> None:
+    """Somebody else's server may want a login: whatever it answers, it is there."""
+    try:
+        with urllib.request.urlopen(f"{api_url.rstrip('/')}/health", timeout=_FOREIGN_TIMEOUT):
+            return
+    except urllib.error.HTTPError:
+        return
+    except (OSError, ValueError) as error:
+        raise ServiceError(
+            f"no Prefect server answers at PREFECT_API_URL {api_url}: {getattr(error, 'reason', error)}",
+            hint="Start it, correct PREFECT_API_URL, or unset it to use a local one.",
+        ) from error
 
 
 def _discard_hung(home: Path) -> None:

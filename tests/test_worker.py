@@ -389,8 +389,7 @@ def test_it_works_where_stdout_and_stderr_are_closed(script: Script) -> None:
 QUIET = "try:\n    {}\nexcept KeyboardInterrupt:\n    raise SystemExit(130)"
 
 
-@pytest.mark.parametrize("task", ["sleep", "spin"])
-@pytest.mark.parametrize("everybody", [False, True], ids=["kill -INT", "Ctrl-C"])
+@pytest.mark.parametrize(("task", "everybody"), [("sleep", True), ("spin", False)], ids=["Ctrl-C", "kill -INT"])
 def test_an_interrupt_ends_the_worker_at_once_and_quietly(
     script: Script, tmp_path: Path, task: str, everybody: bool
 ) -> None:
@@ -405,7 +404,7 @@ def test_an_interrupt_ends_the_worker_at_once_and_quietly(
     assert eventually(lambda: group(process) == [], 3)
 
 
-@pytest.mark.parametrize("wait", [0.05, 0.3, 0.8, 1.3])
+@pytest.mark.parametrize("wait", [0.05, 0.5, 1.2])
 def test_ctrl_c_while_the_engine_loads_is_quiet(script: Script, wait: float) -> None:
     process = script(QUIET.format("print('ready', flush=True); worker.start(); worker.call('time:sleep', 60)"))
     assert process.stdout is not None

@@ -18,6 +18,7 @@ from ntrader.errors import SchemaError
 from ntrader.settings import Settings
 from storage import database, local, migrations, models
 from tests.conftest import administer, create_database, dispose_engines, settings_for
+from tests.storage.conftest import free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
 TABLES = {"backtest_runs", "performance_metrics", "equity_curves", "trades"}
@@ -299,6 +300,17 @@ def test_the_alembic_command_works_from_a_checkout(empty: Settings) -> None:
     assert said.startswith(f"{database.HEAD} (head)\nNo new upgrade operations detected.\nBEGIN;\n")
     assert "CREATE TRIGGER finished_runs_are_immutable" in said
     assert tables(empty) == {"alembic_version"}
+
+
+def test_the_alembic_command_says_what_is_wrong_without_a_traceback(tmp_path: Path) -> None:
+    nowhere = Settings(home=tmp_path, database_url=f"postgresql://u:S3cret@127.0.0.1:{free_port()}/d")
+    script = str(Path(sys.executable).parent / "alembic")
+    done = subprocess.run(
+        [script, "current"], cwd=PROJECT, env=environment_for(nowhere), capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert "no connection to the database postgresql://u:***@127.0.0.1" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 # What the script `alembic` does, without a second of imports for each command.
