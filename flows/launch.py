@@ -16,7 +16,7 @@ from uuid import UUID
 
 from ntrader import progress
 from ntrader.config import RunRequest
-from ntrader.errors import Interruption
+from ntrader.errors import Interruption, ServiceError
 from ntrader.settings import Settings
 from ntrader.worker import default_worker
 from storage import migrations
@@ -46,7 +46,7 @@ def launch_backtest(settings: Settings, request: RunRequest, run_id: UUID, *, sa
             migrations.prepare(settings)
         progress.report("Connecting to Prefect")
         api_url = server.ensure_server(settings)
-        with prefect_at(api_url):
+        with prefect_at(api_url), _prefect_explained(settings):
             return backtest(request, run_id, save)
 
 
@@ -68,6 +68,18 @@ def prefect_at(api_url: str) -> Iterator[None]:
     # The heartbeat thread costs a synchronous flow one second at its end; our own lease does its work here.
     with temporary_settings({PREFECT_API_URL: api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield
+
+
+@contextmanager
+def _prefect_explained(settings: Settings) -> Iterator[None]:
+    """What Prefect's client raises is its server's trouble, not a fault in the run."""
+    from httpx import HTTPError
+
+    try:
+        yield
+    except HTTPError as error:
+        where = settings.prefect_api_url or f"its log is {server.log_file(settings.home)}"
+        raise ServiceError(f"the Prefect server failed: {error}", hint=f"Look there first: {where}.") from error
 
 
 @contextmanager

@@ -87,15 +87,10 @@ class Worker:
             child.add_done_callback(_kill_started)
 
     def _ready(self) -> _Child:
-        """A child that waits for a request."""
         try:
-            child = self._started().result()
-            if child.has_hung_up():
-                child.close()
-                child = self._started().result()
+            return self._started().result()
         except (OSError, EOFError) as error:
             raise EngineKilledError(f"the process that runs backtests did not start: {error}") from error
-        return child
 
     def _started(self) -> Future[_Child]:
         with self._guard:
@@ -122,10 +117,6 @@ class _Child:
     def is_alive(self) -> bool:
         with self._reaping:
             return not self._pipe.closed and self._process.is_alive()
-
-    def has_hung_up(self) -> bool:
-        """Between requests: whether it has died a moment ago, when nobody may have told us yet."""
-        return self._pipe.poll()
 
     def ask(self, request: Any, on_progress: Progress | None) -> tuple[str, Any]:
         """What became of the request: ("result", value) or ("error", exception)."""

@@ -47,6 +47,7 @@ _SSL_WORDS = {"true": "require", "1": "require", "false": "disable", "0": "disab
 
 _TRANSIENT = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "57P05", "25P03", "53300",
               "08000", "08001", "08003", "08004", "08006"}  # fmt: skip
+_DISK_FULL = "No space left on device"
 _STARTING = ("starting up", "shutting down", "in recovery mode", "not yet accepting connections", "Connection refused",
              "server closed the connection", "could not receive data", "could not send data", "Connection reset",
              "Broken pipe", "SSL connection has been closed", "EOF detected", "terminating connection",
@@ -198,7 +199,7 @@ def translate(error: BaseException | None, settings: Settings) -> DatabaseError:
     text = " ".join(str(error).split())
     where = _where(settings)
     code = getattr(error, "sqlstate", None)
-    if code is None and isinstance(error, psycopg.OperationalError):
+    if code is None and isinstance(error, psycopg.OperationalError) and _DISK_FULL not in text:
         return _connect_error(text, where, settings)
     return _refusal(code, text, where, settings)
 
@@ -206,7 +207,7 @@ def translate(error: BaseException | None, settings: Settings) -> DatabaseError:
 def _refusal(code: str | None, text: str, where: str, settings: Settings) -> DatabaseError:
     if code == "42P01":
         return SchemaError(f"a table is missing: {text}", hint="Run `ntrader db upgrade`.")
-    if code == "53100" or "No space left on device" in text:
+    if code == "53100" or _DISK_FULL in text:
         return DatabaseError(
             f"the disk of the database {where} is full: {text}", hint="Make room there, then run the command again."
         )

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -41,6 +42,7 @@ _FOREIGN_TIMEOUT = 10.0
 # Servers that this process started: held, so that one that ends is reaped and does not stay a zombie of ours.
 _started: list[subprocess.Popen[bytes]] = []
 _LOG_LIMIT = 10_000_000
+_LEAST_SPACE = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +127,22 @@ def _start(home: Path, database: str) -> ServerState:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise ServiceError(
-                f"the Prefect server ended while starting (exit code {process.returncode}):{_log_tail(home)}",
-                hint=f"Its log is {log_file(home)}.",
-            )
+            raise _did_not_start(home, process.returncode)
         if _healthy(api_url):
             return _remember(home, process.pid, api_url)
         time.sleep(0.1)
     process.kill()
     raise ServiceError(
         f"the Prefect server did not answer within {START_SECONDS} seconds", hint=f"Its log is {log_file(home)}."
+    )
+
+
+def _did_not_start(home: Path, code: int) -> ServiceError:
+    if shutil.disk_usage(home).free < _LEAST_SPACE:
+        return ServiceError(f"the disk of {home} is full: the Prefect server did not start", hint="Make room there.")
+    return ServiceError(
+        f"the Prefect server ended while starting (exit code {code}):{_log_tail(home)}",
+        hint=f"Its log is {log_file(home)}.",
     )
 
 

@@ -70,6 +70,12 @@ def test_the_newest_come_first(settings: Settings) -> None:
 def test_of_runs_of_the_same_instant_the_later_row_comes_first(settings: Settings) -> None:
     ids = [start(settings, created_at="2026-01-01T00:00:00Z") for _ in range(4)]
     assert listed(settings) == ids[::-1]
+    assert listed(with_options(settings, "enable_indexscan=off", "enable_bitmapscan=off")) == ids[::-1]
+
+
+def with_options(settings: Settings, *options: str) -> Settings:
+    words = "%20".join(f"-c%20{option.replace('=', '%3D')}" for option in options)
+    return replace(settings, database_url=f"{settings.database_url}&options={words}")
 
 
 def test_a_list_has_a_limit(settings: Settings) -> None:
@@ -144,7 +150,7 @@ def test_a_prefix_of_several_runs_lists_them(settings: Settings) -> None:
     start(settings, near, created_at="2026-03-04T05:06:07Z")
     start(settings, nearer)
     with pytest.raises(AmbiguousError, match="'abcd123' fits more than one run") as caught:
-        runs.get_run(settings, "abcd123")
+        runs.get_run(with_options(settings, "timezone=Asia/Tokyo"), "abcd123")
     assert f"\n  {near}  2026-03-04 05:06  SMA Crossover TEST" in caught.value.message
     assert str(nearer) in caught.value.message
     assert caught.value.hint == "Give more characters."
@@ -295,8 +301,7 @@ def test_a_role_that_may_only_read_sees_the_dead_as_they_are(settings: Settings)
 
 def test_a_server_that_only_reads_lists_too(settings: Settings) -> None:
     start(settings, lease_owner=ELSEWHERE, lease_expires_at="2001-01-01T00:00:00Z")
-    url = f"{settings.database_url}&options=-c%20default_transaction_read_only%3Don"
-    (run,) = runs.list_runs(replace(settings, database_url=url), 10)
+    (run,) = runs.list_runs(with_options(settings, "default_transaction_read_only=on"), 10)
     assert run.execution_status == "running"
 
 
