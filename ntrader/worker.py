@@ -32,7 +32,7 @@ from ntrader.errors import EngineKilledError, NtraderError, RunError, StrategyEr
 Progress = Callable[[int, int], None]
 
 _PRELOAD = "ntrader.execution"
-_GOODBYE_SECONDS = 2.0
+_GOODBYE_SECONDS = 1.0
 
 
 def warm_up() -> None:
@@ -214,7 +214,7 @@ def _new_child() -> _Child:
     try:
         return _Child()
     except (OSError, EOFError):  # the server that forks has just died, and nobody had noticed yet
-        time.sleep(_GOODBYE_SECONDS / 10)
+        time.sleep(_GOODBYE_SECONDS / 5)
         warm_up()
         return _Child()
 

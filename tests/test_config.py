@@ -72,7 +72,7 @@ def from_file(folder: Path, text: str, **overrides: Any) -> RunConfig:
         ("venue.model", "none", "venue.model: unknown setting; did you mean venue.fees.model?"),
         ("instrument.precision", 2, "instrument.precision: unknown setting; did you mean price_precision?"),
         ("data.zzz", 1, "data.zzz: unknown setting; "
-         "known: symbol, source, venue, timeframe, path, start, end, synthetic"),
+         "known: symbol, source, venue, timeframe, path, stamp, start, end, synthetic"),
         ("data", "AAPL", "data: must be a mapping of settings, got 'AAPL'"),
         ("venue", ["CASH"], "venue: must be a mapping of settings, got ['CASH']"),
         ("strategy.path", 5, "strategy.path: must be text; put it in quotes, got 5"),

@@ -288,7 +288,7 @@ def test_neither_files_nor_processes_are_left_open(worker: Worker) -> None:
         with pytest.raises(EngineKilledError):
             worker.call("os:_exit", 1)
         pids.append(pid_of(worker))
-    assert opened() == before
+    assert opened() <= before
     assert all(map(is_gone, pids[:-1]))
 
 
