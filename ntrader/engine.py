@@ -13,6 +13,7 @@ With `fill_timing: close` orders arrive at once and fill at the close of the bar
 from __future__ import annotations
 
 import random
+import re
 import threading
 import traceback
 from collections import Counter
@@ -206,11 +207,18 @@ def _order_notes(engine: BacktestEngine, events: Events) -> tuple[str, ...]:
                 f"the strategy promised market orders only and sent a {OrderType(order.order_type).name}",
                 hint="Return False from its sends_only_market_orders.",
             )
+        if order.is_reduce_only:
+            continue  # an exit that found its position stopped out at the same open has lost nothing
         if order.status in (OrderStatus.DENIED, OrderStatus.REJECTED):
-            reasons[f"{OrderStatus(order.status).name.lower()}: {order.last_event.reason.partition(':')[0]}"] += 1
+            reasons[f"{OrderStatus(order.status).name.lower()}: {_short(order.last_event.reason)}"] += 1
         elif order.status == OrderStatus.CANCELED and order.time_in_force == TimeInForce.IOC:
             reasons["cancelled: the price at the fill was beyond what the account could pay"] += 1
     return tuple(f"{count} order{'s' if count > 1 else ''} {reason}" for reason, count in sorted(reasons.items()))
+
+
+def _short(reason: str) -> str:
+    """Nautilus' reason without the order and position it quotes in full."""
+    return re.split(r":| with (?:position|order) ", reason, maxsplit=1)[0]
 
 
 def _open_ticks(bars: Bars, precision: int, offset: int) -> list[TradeTick]:

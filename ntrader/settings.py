@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
 from ntrader.errors import ConfigError
 
+_SECRET = re.compile("pass|secret|scram", re.IGNORECASE)
+_PORTS = re.compile(r"[^:]*|(\[[^\]]*\]|[^:]*)(:\d*)?(,(\[[^\]]*\]|[^:]*)(:\d*)?)*")
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
 # PostgreSQL's settings and libpq's are 32-bit integers; a larger number would fail far from where it was written.
@@ -84,6 +87,10 @@ def mask_url(url: str) -> str:
         if ":" in before:
             return f"{scheme}://***"
         before, at, after = "", "", rest
+    place = after.partition("?")[0].partition("/")[0]
+    if not at and not _PORTS.fullmatch(place):
+        # `user:password` without a host looks like a host with an odd port.
+        return f"{scheme}://***"
     user, colon, _ = before.partition(":")
     login = f"{user}:***@" if colon else f"{before}{at}"
     return f"{scheme}://{login}{_mask_query(after)}"
@@ -93,7 +100,7 @@ def _mask_query(location: str) -> str:
     place, mark, query = location.partition("?")
     pairs = (pair.partition("=") for pair in query.split("&"))
     masked = (
-        f"{key}=***" if "password" in unquote(key).lower() else f"{key}{sign}{value}" for key, sign, value in pairs
+        f"{key}=***" if _SECRET.search(unquote(key)) else f"{key}{sign}{value}" for key, sign, value in pairs
     )
     return f"{place}{mark}{'&'.join(masked)}"
 

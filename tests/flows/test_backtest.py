@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from prefect import get_client
@@ -200,3 +200,41 @@ def test_equal_runs_have_equal_keys_and_digests(environment: Settings) -> None:
     assert first.execution.fingerprints == second.execution.fingerprints
     assert first.execution.result_digest == second.execution.result_digest
     assert first.run.run_id != second.run.run_id
+
+
+def a_run_over(rows: list[str], script: dict[str, str], folder: Path, **changes: Any) -> UUID:
+    """A scripted run over daily rows `open,high,low,close`; 10,000 in a MARGIN account."""
+    path = folder / "bars.csv"
+    days = (f"2020-01-{day:02},{row}" for day, row in enumerate(rows, start=6))
+    path.write_text("\n".join(["date,open,high,low,close", *days]) + "\n")
+    asked = {"source": "csv", "data_path": str(path), "start": None, "end": None, "account_type": "MARGIN"}
+    return backtest(scripted(script, **asked, initial_capital=10_000, **changes)).run.run_id
+
+
+FLAT, FALLING = ["100,100,100,100"] * 4, ["100,100,100,100", "100,100,100,100", "80,80,80,80", "70,70,70,70"]
+RISING = ["100,100,100,100", "100,100,100,100", "300,300,300,300", "320,320,320,320"]
+# rows, script, then what must be stored: total return, drawdown, Sharpe defined, trades, win rate. Worked out by hand.
+ODD_RUNS: dict[str, tuple[list[str], dict[str, str], tuple[float, float, bool, int, float | None]]] = {
+    "flat": (FLAT, {}, (0.0, 0.0, False, 0, None)),
+    "one bar": (FLAT[:1], {"1": "buy 1"}, (0.0, 0.0, False, 0, None)),
+    "losing": (FALLING, {"1": "buy 10", "3": "sell 10"}, (-0.03, -0.03, True, 1, 0.0)),
+    "open at the end": (FALLING, {"1": "buy 10"}, (-0.03, -0.03, True, 0, None)),
+    "break-even": (FLAT, {"1": "buy 10", "2": "sell 10"}, (0.0, 0.0, False, 1, 0.0)),
+    "bankrupt": (RISING, {"1": "sell 100"}, (-2.2, -2.2, False, 0, None)),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_RUNS)
+def test_odd_runs_are_recorded_as_they_were(kind: str, environment: Settings, tmp_path: Path) -> None:
+    rows, script, (total_return, drawdown, has_sharpe, trades, win_rate) = ODD_RUNS[kind]
+
+    run = get_run(environment, str(a_run_over(rows, script, tmp_path)))
+
+    assert run.execution_status == "success"
+    assert run.metrics is not None
+    assert run.metrics.total_return == pytest.approx(total_return)
+    assert run.metrics.max_drawdown == pytest.approx(drawdown)
+    assert (run.metrics.sharpe_ratio is not None) == has_sharpe
+    assert (run.metrics.total_trades, run.metrics.win_rate) == (trades, win_rate)
+    assert run.metrics.final_balance == pytest.approx(10_000 * (1 + total_return))
+    assert (run.metrics.cagr is None) == (kind in ("one bar", "bankrupt"))
