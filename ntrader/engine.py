@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import random
 import re
-import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -45,6 +44,7 @@ from nautilus_trader.model.events import OrderFilled
 from nautilus_trader.model.identifiers import InstrumentId, TraderId, Venue
 from nautilus_trader.model.objects import Currency, Money, Price
 
+from ntrader.background import every
 from ntrader.config import FeesConfig, RunConfig
 from ntrader.data.bars import Bars
 from ntrader.errors import BadDataError, EngineStoppedError, NtraderError, StrategyError
@@ -303,25 +303,11 @@ def _one_level_book(instrument: Any, bid: float, ask: float) -> OrderBook:
     return book
 
 
-@contextmanager
-def _sampled(engine: BacktestEngine, events: Events, progress: Progress | None) -> Iterator[None]:
+def _sampled(engine: BacktestEngine, events: Events, progress: Progress | None) -> AbstractContextManager[None]:
     """Report progress from a thread that reads the engine's counter: the bars themselves pay nothing for it."""
     if progress is None:
-        yield
-        return
-    done = threading.Event()
-
-    def sample() -> None:
-        while not done.wait(_PROGRESS_SECONDS):
-            progress(engine.iteration // events.per_bar, len(events.bars))
-
-    thread = threading.Thread(target=sample, daemon=True, name="ntrader-progress")
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+        return nullcontext()
+    return every(_PROGRESS_SECONDS, lambda: progress(engine.iteration // events.per_bar, len(events.bars)))
 
 
 def _fill(event: OrderFilled) -> Fill:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
@@ -99,9 +98,7 @@ def mask_url(url: str) -> str:
 def _mask_query(location: str) -> str:
     place, mark, query = location.partition("?")
     pairs = (pair.partition("=") for pair in query.split("&"))
-    masked = (
-        f"{key}=***" if _SECRET.search(unquote(key)) else f"{key}{sign}{value}" for key, sign, value in pairs
-    )
+    masked = (f"{key}=***" if _SECRET.search(unquote(key)) else f"{key}{sign}{value}" for key, sign, value in pairs)
     return f"{place}{mark}{'&'.join(masked)}"
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +12,7 @@ from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import Connection
 
+from ntrader.background import every
 from ntrader.config import RunConfig, first_moment, last_moment, sha256
 from ntrader.errors import DatabaseError, NtraderError
 from ntrader.results import Execution, Metrics, Trade
@@ -72,24 +71,15 @@ def renew_lease(settings: Settings, run_id: UUID) -> None:
         )
 
 
-@contextmanager
-def lease_kept(settings: Settings, run_id: UUID) -> Iterator[None]:
+def lease_kept(settings: Settings, run_id: UUID) -> AbstractContextManager[None]:
     """Renew the run's lease in the background for as long as the block lasts."""
-    done = threading.Event()
 
     def renew() -> None:
-        while not done.wait(RENEW_SECONDS):
-            # A lease lasts for many renewals: one that fails is made up for by the next.
-            with suppress(NtraderError):
-                renew_lease(settings, run_id)
+        # A lease lasts for many renewals: one that fails is made up for by the next.
+        with suppress(NtraderError):
+            renew_lease(settings, run_id)
 
-    thread = threading.Thread(target=renew, daemon=True, name="ntrader-lease")
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+    return every(RENEW_SECONDS, renew)
 
 
 def save_success(settings: Settings, run_id: UUID, execution: Execution, metrics: Metrics) -> None:

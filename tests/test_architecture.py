@@ -1,0 +1,118 @@
+"""The rules that hold the tree together, checked by the tools that know them."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import grimp
+import pytest
+
+from ntrader.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("cli", "flows", "tasks", "storage", "ntrader")
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CONTRACTS = {contract["id"]: contract for contract in PYPROJECT["tool"]["importlinter"]["contracts"]}
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    """A tool of this environment, in the project's folder."""
+    program = str(Path(sys.executable).parent / command[0])
+    return subprocess.run([program, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def complaints(*command: str) -> str:
+    result = run(*command)
+    return "" if result.returncode == 0 else result.stdout + result.stderr
+
+
+# Imports
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_import_contract(contract: str) -> None:
+    assert complaints("lint-imports", "--no-cache", "--no-logo", "--contract", contract) == ""
+
+
+def test_the_contracts_say_what_the_design_says() -> None:
+    assert CONTRACTS["layers"]["layers"] == list(PACKAGES)
+    assert {"prefect", "sqlalchemy", "sqlmodel", "psycopg", "alembic", "typer", "rich"} <= {
+        *CONTRACTS["core"]["forbidden_modules"]
+    }
+    assert {"prefect", "nautilus_trader", "pandas"} <= {*CONTRACTS["storage"]["forbidden_modules"]}
+    assert {"flows", "tasks", "prefect", "nautilus_trader", "pandas"} <= {*CONTRACTS["reading"]["forbidden_modules"]}
+    reading = {f"cli.{name}" for name in ("history", "compare", "output") if (ROOT / "cli" / f"{name}.py").exists()}
+    assert reading <= {*CONTRACTS["reading"]["source_modules"]}
+    assert not any("ignore_imports" in contract for contract in CONTRACTS.values())
+
+
+def test_the_linter_sees_imports_inside_functions() -> None:
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None, exclude_type_checking_imports=True)
+    assert graph.direct_import_exists(importer="cli.history", imported="storage.runs")
+    assert "from storage.runs" not in (ROOT / "cli" / "history.py").read_text().partition("def ")[0].replace(
+        "    ", "#"
+    )
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_re_export_nothing(package: str) -> None:
+    for file in (ROOT / package).rglob("__init__.py"):
+        statements = ast.parse(file.read_text()).body
+        assert all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in statements), file
+
+
+def test_nothing_shadows_alembic() -> None:
+    assert not (ROOT / "alembic" / "__init__.py").exists()
+
+
+def test_every_folder_of_tests_is_a_package() -> None:
+    folders = {file.parent for file in (ROOT / "tests").rglob("test_*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
+def test_listing_runs_loads_neither_prefect_nor_the_engine(environment: Settings) -> None:
+    heavy = (
+        "flows",
+        "tasks",
+        "prefect",
+        "nautilus_trader",
+        "pandas",
+        "numpy",
+        "sqlalchemy",
+        "sqlmodel",
+        "alembic",
+        "pydantic",
+    )
+    program = (
+        "import sys\n"
+        "from cli.main import main\n"
+        "try:\n"
+        "    main(['history', 'list', '--json'])\n"
+        "except SystemExit as end:\n"
+        f"    found = [name for name in {heavy!r} if name in sys.modules]\n"
+        "    print(end.code, found, file=sys.stderr)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=os.environ
+    )
+    assert (result.stdout.split(), result.stderr) == (["{", '"runs":', "[]", "}"], "0 []\n")
+
+
+# Style and types
+
+
+def test_ruff_has_no_complaint() -> None:
+    assert complaints("ruff", "check", "--no-cache", "--output-format", "concise") == ""
+
+
+def test_ruff_would_format_nothing_differently() -> None:
+    assert complaints("ruff", "format", "--no-cache", "--check") == ""
+
+
+def test_mypy_has_no_complaint() -> None:
+    assert complaints("mypy") == ""
