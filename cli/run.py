@@ -137,9 +137,10 @@ def _parameters(assignments: list[str]) -> dict[str, Any]:
         if not separator or not name.strip():
             raise ConfigError(f"--set {assignment!r} is not NAME=VALUE", hint="Write it like --set fast_period=5.")
         try:
-            values[name.strip().replace("-", "_")] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            values[name.strip()] = text
+            value = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            value = text  # no YAML: the parameter's own type says what is wrong with it
+        values[name.strip().replace("-", "_")] = value
     return values
 
 

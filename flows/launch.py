@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ntrader import progress
-from ntrader.config import RunRequest
+from ntrader.config import RunRequest, build_config, read_request
 from ntrader.errors import Interruption, ServiceError
 from ntrader.settings import Settings
+from ntrader.strategies.registry import strategy_path
 from ntrader.worker import default_worker
 from storage import migrations
 from tasks import server
@@ -35,6 +36,8 @@ def launch_backtest(settings: Settings, request: RunRequest, run_id: UUID, *, sa
     A bad request is refused before any service is started; a database that cannot be had, before the run is.
     """
     with _interruptible():
+        # What needs no engine to be seen is seen at once.
+        strategy_path(build_config(read_request(request), origin=request.config_path or "the request").strategy.path)
         default_worker().start()
         server.prepare_client(settings)
         from flows.backtest import backtest

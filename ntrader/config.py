@@ -38,6 +38,7 @@ SCHEMA_VERSION: Final = 1
 # Times are nanoseconds in 64 bits, which end in 2262.
 _FIRST_YEAR, _LAST_YEAR = 1900, 2199
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_VENUE = re.compile(r"[A-Za-z0-9_]{1,32}")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 Source = Literal["auto", "sample", "csv", "catalog", "synthetic"]
@@ -79,6 +80,13 @@ def _number_as_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _venue(text: str) -> str:
+    """Nautilus splits what it makes of a venue at `.` and `-`."""
+    if not _VENUE.fullmatch(text):
+        raise ValueError(f"{text!r} is not a venue; write it with letters, digits and _, like XNAS")
+    return text
+
+
 def _without_sign(number: float) -> float:
     """-0.0 and 0.0 mean the same and must read the same."""
     return number + 0.0
@@ -87,8 +95,8 @@ def _without_sign(number: float) -> float:
 Moment = Annotated[datetime | date, BeforeValidator(_moment)]
 Timeframe = Annotated[str, AfterValidator(_timeframe)]
 Symbol = Annotated[str, BeforeValidator(_number_as_text)]
+VenueName = Annotated[str, AfterValidator(_venue)]
 Number = Annotated[float, AfterValidator(_without_sign)]
-Scalar = bool | int | float | str | None
 
 
 class _Frozen(BaseModel):
@@ -132,7 +140,7 @@ class DataConfig(_Frozen):
 
     symbol: Symbol = Field(min_length=1, max_length=64, description="Instrument symbol, such as AAPL")
     source: Source = Field(default="auto", description="Where the bars come from; auto looks in sample and catalog")
-    venue: str | None = Field(default=None, description="Venue of the instrument, such as XNAS")
+    venue: VenueName | None = Field(default=None, description="Venue of the instrument, such as XNAS")
     timeframe: Timeframe = Field(default="1-DAY", description="Length of a bar: 1-DAY, 1-HOUR, 5-MINUTE")
     path: str | None = Field(default=None, description="File for the csv source")
     stamp: Literal["open", "close"] = Field(
@@ -278,7 +286,8 @@ def build_config(raw: dict[str, Any], *, origin: str = "the request") -> RunConf
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError("\n".join(_problems(error, origin)), hint=_missing_hint(error)) from None
+        lines = [f"{origin}: {where or 'config'}: {message}" for where, message in describe(error)]
+        raise ConfigError("\n".join(lines), hint=_missing_hint(error)) from None
 
 
 def _without_blanks(raw: dict[str, Any]) -> dict[str, Any]:
@@ -346,21 +355,19 @@ _WORDS = {
 }
 
 
-def _problems(error: ValidationError, origin: str) -> list[str]:
-    lines = []
+def describe(error: ValidationError) -> list[tuple[str, str]]:
+    """Each problem of a RunConfig or RunRequest as (setting, what is wrong with it), in words of our own."""
+    problems = []
     for item in error.errors(include_url=False):
-        kind = item["type"]
-        where = ".".join(str(part) for part in item["loc"]) or "config"
-        message = item["msg"].removeprefix("Value error, ")
+        kind, message = item["type"], item["msg"].removeprefix("Value error, ")
         if kind == "extra_forbidden":
             message = f"unknown setting{_nearest(item['loc'])}"
         elif kind == "missing":
-            lines.append(f"{origin}: {where} is missing")
-            continue
+            message = "is missing"
         elif kind != "value_error":
             message = f"{_plain_words(kind, message)}, got {reprlib.repr(item['input'])}"
-        lines.append(f"{origin}: {where}: {' '.join(message.split())}")
-    return list(dict.fromkeys(lines))
+        problems.append((".".join(str(part) for part in item["loc"]), " ".join(message.split())))
+    return list(dict.fromkeys(problems))
 
 
 def _plain_words(kind: str, message: str) -> str:

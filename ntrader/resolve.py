@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nautilus_trader.model.objects import Currency
+
 from ntrader.config import RunConfig, RunRequest, build_config, read_request
 from ntrader.data.load import resolve_source
 from ntrader.errors import ConfigError
@@ -25,6 +27,8 @@ def resolve(request: RunRequest, home: Path) -> RunConfig:
         raise ConfigError(
             "allow_short needs a margin account, and account_type is CASH", hint="Add --account-type MARGIN."
         )
+    if Currency.from_str(config.venue.currency, strict=True) is None:
+        raise ConfigError(f"currency {config.venue.currency} is not one that Nautilus knows")
     data = resolve_source(config.data, home)
     if data.path:
         data = data.model_copy(update={"path": str(Path(data.path).expanduser().absolute())})

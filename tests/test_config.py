@@ -18,6 +18,7 @@ from ntrader.config import (
     RunRequest,
     build_config,
     canonical_json,
+    describe,
     first_moment,
     last_moment,
     plain_number,
@@ -85,6 +86,8 @@ def from_file(folder: Path, text: str, **overrides: Any) -> RunConfig:
         ("data.symbol", "", "data.symbol: must have at least 1 character, got ''"),
         ("data.symbol", True, "data.symbol: must not be true; if it is meant as text, put it in quotes"),
         ("data.symbol", "A\nB", "data.symbol: 'A\\nB' has a control character in it"),
+        ("data.venue", "NEW-YORK", "data.venue: 'NEW-YORK' is not a venue; "
+         "write it with letters, digits and _, like XNAS"),
         ("data.source", "csvs", "data.source: must be 'auto', 'sample', 'csv', 'catalog' or 'synthetic', got 'csvs'"),
         ("data.source", "csv", "data: source csv needs a path"),
         ("data.timeframe", "7m", "data.timeframe: timeframe '7m' is not one the engine can run on. "
@@ -150,8 +153,8 @@ def test_one_day_is_a_period() -> None:
 @pytest.mark.parametrize(
     ("missing", "message", "hint"),
     [
-        ("strategy", "the request: strategy is missing", "--strategy"),
-        ("data", "the request: data is missing", "--symbol"),
+        ("strategy", "the request: strategy: is missing", "--strategy"),
+        ("data", "the request: data: is missing", "--symbol"),
     ],
 )
 def test_what_is_missing_is_named_with_the_option_that_gives_it(missing: str, message: str, hint: str) -> None:
@@ -241,6 +244,16 @@ def test_a_config_of_100_kb_is_read(tmp_path: Path) -> None:
     text = f"strategy: x\nparameters:\n  levels: {json.dumps(levels)}\ndata: {{symbol: A}}\n"
     assert len(text) > 100_000
     assert from_file(tmp_path, text).strategy.parameters["levels"] == levels
+
+
+def test_the_problems_of_a_request_are_described_in_the_same_words() -> None:
+    with pytest.raises(ValidationError) as caught:
+        RunRequest.model_validate({"initial_capital": "lots", "start": "soon", "sede": 1})
+    problems = dict(describe(caught.value))
+    assert problems["initial_capital"] == "must be a number, got 'lots'"
+    assert problems["start"] == "'soon' is not a date; write it like 2012-12-31 or 2012-12-31T15:30"
+    assert problems["sede"] == "unknown setting; did you mean seed?"
+    assert len(problems) == 3
 
 
 def test_a_request_refuses_what_it_does_not_know() -> None:
@@ -372,7 +385,7 @@ RAW = st.fixed_dictionaries(
             {"symbol": TEXTS},
             optional={
                 "source": st.sampled_from(["auto", "sample", "catalog", "synthetic"]),
-                "venue": TEXTS,
+                "venue": st.from_regex(r"[A-Z0-9_]{1,32}", fullmatch=True),
                 "timeframe": st.sampled_from(["1-DAY", "daily", "5m", "60min", "4h"]),
                 "path": TEXTS,
                 "start": DAYS | TIMES,

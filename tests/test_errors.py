@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from ntrader import errors
-from ntrader.errors import DatabaseError, NtraderError, StrategyError, TransientDatabaseError
+from ntrader.errors import DatabaseError, Interruption, NtraderError, StrategyError, TransientDatabaseError
 
 CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, NtraderError)]
 
@@ -55,6 +55,11 @@ def test_an_error_with_a_constructor_of_its_own_is_rebuilt_without_calling_it() 
 def test_only_a_transient_database_error_is_worth_another_try() -> None:
     transient = [kind for kind in CLASSES if issubclass(kind, DatabaseError) and kind.transient]
     assert transient == [TransientDatabaseError]
+
+
+def test_an_interruption_is_no_failure_and_keeps_its_signal() -> None:
+    assert not issubclass(Interruption, Exception)
+    assert sent(Interruption(15)).number == 15
 
 
 def test_every_class_says_what_it_is_for() -> None:

@@ -67,6 +67,13 @@ def test_a_short_sale_needs_a_margin_account(tmp_path: Path) -> None:
     assert config.strategy.parameters["allow_short"] is True
 
 
+def test_a_currency_that_the_engine_would_make_up_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("strategy: sma_crossover\ndata: {symbol: AAPL}\nvenue: {currency: USX}\n")
+    with pytest.raises(ConfigError, match=r"^currency USX is not one that Nautilus knows$"):
+        resolve(RunRequest(config_path=str(file)), tmp_path)
+
+
 def test_an_unknown_strategy_is_said_to_be_one(tmp_path: Path) -> None:
     with pytest.raises(UnknownStrategyError, match="there is no strategy 'sma_crosover'"):
         resolved(tmp_path, strategy="sma_crosover")
@@ -78,7 +85,7 @@ def test_a_problem_of_a_file_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         resolve(RunRequest(config_path=str(file)), tmp_path)
     assert str(caught.value).splitlines() == [
-        f"{file}: data.symbol is missing",
+        f"{file}: data.symbol: is missing",
         f"{file}: data.symbl: unknown setting; did you mean symbol?",
     ]
 
