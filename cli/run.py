@@ -88,7 +88,7 @@ def _run(settings: Settings, request: RunRequest, *, save: bool) -> StoredRun:
     from flows.launch import launch_backtest
     from ntrader import progress
     from ntrader.errors import RunError
-    from storage.runs import get_run
+    from storage.runs import find_run, get_run
 
     run_id = uuid4()
     show, clear = progress_line()
@@ -97,10 +97,11 @@ def _run(settings: Settings, request: RunRequest, *, save: bool) -> StoredRun:
         outcome = launch_backtest(settings, request, run_id, save=save)
     except RunError as error:
         clear()
-        if not save:
+        run = find_run(settings, run_id) if save else None
+        if run is None:
             raise
         _hints[str(run_id)] = error.hint
-        return get_run(settings, str(run_id))
+        return run
     finally:
         clear()
     if save:
@@ -110,37 +111,34 @@ def _run(settings: Settings, request: RunRequest, *, save: bool) -> StoredRun:
     return unsaved_run(outcome.run, outcome.execution, outcome.metrics, outcome.seconds)
 
 
+_OPTIONS = {"start": "start-date", "end": "end-date", "config_path": "config", "data_path": "csv", "parameters": "set"}
+
+
 def _request(**values: Any) -> RunRequest:
     from pydantic import ValidationError
 
-    from ntrader.config import RunRequest
+    from ntrader.config import RunRequest, describe
     from ntrader.errors import ConfigError
 
     try:
         return RunRequest(**{name: value for name, value in values.items() if value is not None})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        option = {"start": "start-date", "end": "end-date"}.get(str(first["loc"][0]), str(first["loc"][0]))
-        message = first["msg"].removeprefix("Value error, ")
-        given = "" if first["type"] == "value_error" else f", got {first['input']!r}"
-        raise ConfigError(f"--{option.replace('_', '-')}: {message}{given}") from None
+        lines = [
+            f"--{_OPTIONS.get(setting, setting).replace('_', '-')}: {problem}" for setting, problem in describe(error)
+        ]
+        raise ConfigError("\n".join(lines)) from None
 
 
 def _parameters(assignments: list[str]) -> dict[str, Any]:
-    import yaml
-
     from ntrader.errors import ConfigError
+    from ntrader.yaml_file import parse_value
 
     values = {}
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
         if not separator or not name.strip():
             raise ConfigError(f"--set {assignment!r} is not NAME=VALUE", hint="Write it like --set fast_period=5.")
-        try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            value = text  # no YAML: the parameter's own type says what is wrong with it
-        values[name.strip().replace("-", "_")] = value
+        values[name.strip().replace("-", "_")] = parse_value(text)
     return values
 
 

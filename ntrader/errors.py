@@ -39,6 +39,14 @@ class UnknownStrategyError(ConfigError):
     """No strategy of that name or import path."""
 
 
+class BrokenStrategyError(ConfigError):
+    """The strategy's module raised while it was imported. The original traceback is in `traceback_text`."""
+
+    def __init__(self, message: str, *, hint: str | None = None, traceback_text: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.traceback_text = traceback_text
+
+
 class NotFoundError(NtraderError):
     """What was named is not there."""
 

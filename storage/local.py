@@ -385,6 +385,7 @@ def _shut_down(place: _Place, pid: int, timeout: float) -> None:
             f"PostgreSQL (process {pid}) has not stopped within {timeout:g} s",
             hint=f"Its log: {place.log}",
         )
+    _reap()
 
 
 def _reap() -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from ntrader.errors import AmbiguousError, NotFoundError
+from ntrader.errors import AmbiguousError, DatabaseError, NotFoundError
 from ntrader.settings import Settings
 from storage.database import connect, reading
 from storage.leases import is_alive
@@ -139,6 +139,14 @@ def get_run(settings: Settings, reference: str) -> StoredRun:
     if row is None:
         raise NotFoundError(f"run {reference!r} is gone")
     return _run(row)
+
+
+def find_run(settings: Settings, run_id: UUID) -> StoredRun | None:
+    """The run with that id; None where there is none, or no database to look in."""
+    try:
+        return get_run(settings, str(run_id))
+    except (NotFoundError, DatabaseError):
+        return None
 
 
 def mark_dead_runs(connection: psycopg.Connection[dict[str, Any]]) -> int:

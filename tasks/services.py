@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ntrader.settings import Settings
+from ntrader.settings import Settings, mask_url
 from storage import local
 from tasks import server
 
@@ -56,7 +56,7 @@ def _database(settings: Settings) -> ServiceState:
 
 def _prefect(settings: Settings) -> ServiceState:
     if settings.prefect_api_url:
-        return ServiceState("Prefect server", "yours", settings.prefect_api_url, None, None, None)
+        return ServiceState("Prefect server", "yours", mask_url(settings.prefect_api_url), None, None, None)
     found = server.running_server(settings.home)
     log = str(server.log_file(settings.home))
     if found is None:

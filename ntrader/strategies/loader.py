@@ -22,7 +22,7 @@ from nautilus_trader.config import StrategyConfig
 from nautilus_trader.trading.strategy import Strategy
 
 from ntrader.config import plain_number
-from ntrader.errors import ConfigError, NtraderError, StrategyError, UnknownStrategyError
+from ntrader.errors import BrokenStrategyError, ConfigError, NtraderError, StrategyError, UnknownStrategyError
 from ntrader.sources import remember
 from ntrader.strategies.registry import identity
 
@@ -64,7 +64,7 @@ class StrategyClass:
 def load_strategy(path: str) -> StrategyClass:
     """Import `package.module:Class`; the current folder is searched too.
 
-    Raises UnknownStrategyError when module or class are not there, StrategyError when importing it raises.
+    Raises UnknownStrategyError when module or class are not there, BrokenStrategyError when importing it raises.
     """
     module_name, _, class_name = (part.strip() for part in path.partition(":"))
     module = _import(module_name, path)
@@ -157,8 +157,8 @@ def _require_import_path(module_name: str, path: str) -> None:
         raise UnknownStrategyError(f"{path!r} is not an import path", hint=f"Write it like {example}.")
 
 
-def _broken(module_name: str, error: BaseException) -> StrategyError:
-    return StrategyError(
+def _broken(module_name: str, error: BaseException) -> BrokenStrategyError:
+    return BrokenStrategyError(
         f"importing {module_name} raised {type(error).__name__}: {error}", traceback_text=traceback.format_exc()
     )
 

@@ -12,7 +12,7 @@ import pytest
 
 from ntrader.config import RunRequest, sha256
 from ntrader.engine import simulate
-from ntrader.errors import ConfigError, StrategyError, UnknownStrategyError
+from ntrader.errors import BrokenStrategyError, ConfigError, StrategyError, UnknownStrategyError
 from ntrader.fingerprints import code_fingerprint
 from ntrader.resolve import resolve
 from ntrader.strategies.loader import build_strategy, complete_parameters, load_strategy, parameters_of
@@ -149,7 +149,7 @@ def test_half_an_import_path_is_answered_with_an_example(path: str, example: str
 )
 def test_an_error_inside_the_module_is_shown_with_its_traceback(folder: Path, text: str, message: str) -> None:
     module = write(folder, text)
-    with pytest.raises(StrategyError) as caught:
+    with pytest.raises(BrokenStrategyError) as caught:
         load_strategy(f"{module}:Mine")
     assert str(caught.value).startswith(f"importing {module} raised {message}")
     assert f"{module}.py" in (caught.value.traceback_text or "")
