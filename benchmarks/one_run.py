@@ -20,7 +20,7 @@ import time
 
 FLOOR = "import prefect, nautilus_trader.backtest.engine"
 COMMAND = "from cli.main import main; main()"
-OPTIONS = "run-backtest --strategy sma_crossover --symbol AAPL --start-date 2008-01-02 --end-date 2008-12-29 --json"
+OPTIONS = "run-backtest --strategy sma_crossover --symbol AAPL --start-date 2008-01-02 --end-date 2008-12-26 --json"
 ENGINE = """
 import time
 from pathlib import Path
@@ -28,7 +28,7 @@ from ntrader.config import RunRequest
 from ntrader.data.load import load_bars
 from ntrader.engine import simulate
 from ntrader.resolve import resolve
-request = RunRequest(strategy="sma_crossover", symbol="AAPL", start="2008-01-02", end="2008-12-29")
+request = RunRequest(strategy="sma_crossover", symbol="AAPL", start="2008-01-02", end="2008-12-26")
 config = resolve(request, Path("/nowhere"))
 bars = load_bars(config.data, Path("/nowhere"))
 simulate(config, bars)

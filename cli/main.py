@@ -37,7 +37,7 @@ EXIT_CODES: tuple[tuple[type[NtraderError], int], ...] = (
 )
 
 EXIT_CODES_HELP = (
-    "Exit codes: 0 ok; 1 unexpected; 2 usage or configuration; 3 not found or ambiguous; 4 a run failed; "
+    "Exit codes: 0 ok; 1 unexpected; 2 usage or configuration; 3 not found or ambiguous; 4 a run failed, or bad data; "
     "5 database or service unavailable, or schema behind; 6 checked and different; 130 Ctrl-C; 143 terminated."
 )
 

@@ -66,7 +66,7 @@ def run_backtest(
         fill_timing=fill_timing, seed=seed,
     )  # fmt: skip
     save = settings.persistence and not no_persist
-    run = _run(settings, request, save=save)
+    run, hint = _run(settings, request, save=save)
     if json_output:
         say_json(run_document(run))
     else:
@@ -75,19 +75,15 @@ def run_backtest(
         why = "--no-persist" if no_persist else "ENABLE_BACKTEST_PERSISTENCE=false"
         talk(f"Results were NOT saved ({why}).")
     if run.execution_status != "success":
-        complain(f"run {run.run_id} {run.execution_status}: {run.error_message}", _hints.get(str(run.run_id)))
+        complain(f"run {run.run_id} {run.execution_status}: {run.error_message}", hint)
         raise typer.Exit(4)
 
 
-# Hints of failed runs; they are advice for now, not part of the record.
-_hints: dict[str, str | None] = {}
-
-
-def _run(settings: Settings, request: RunRequest, *, save: bool) -> StoredRun:
-    """Run it and read it back: what is printed is what was committed."""
+def _run(settings: Settings, request: RunRequest, *, save: bool) -> tuple[StoredRun, str | None]:
+    """Run it and read it back: what is printed is what was committed. With a failed run comes advice, if any."""
     from flows.launch import launch_backtest
     from ntrader import progress
-    from ntrader.errors import RunError
+    from ntrader.errors import NtraderError
     from storage.runs import find_run, get_run
 
     run_id = uuid4()
@@ -95,20 +91,21 @@ def _run(settings: Settings, request: RunRequest, *, save: bool) -> StoredRun:
     progress.listen(show)
     try:
         outcome = launch_backtest(settings, request, run_id, save=save)
-    except RunError as error:
+    except NtraderError as error:
         clear()
         run = find_run(settings, run_id) if save else None
-        if run is None:
+        if run is None or run.finished_at is None:
             raise
-        _hints[str(run_id)] = error.hint
-        return run
+        if run.execution_status == "success":
+            talk(f"Warning: the run is saved, but {error.message}")
+        return run, error.hint
     finally:
         clear()
     if save:
-        return get_run(settings, str(run_id))
+        return get_run(settings, str(run_id)), None
     from storage.recording import unsaved_run
 
-    return unsaved_run(outcome.run, outcome.execution, outcome.metrics, outcome.seconds)
+    return unsaved_run(outcome.run, outcome.execution, outcome.metrics, outcome.seconds), None
 
 
 _OPTIONS = {"start": "start-date", "end": "end-date", "config_path": "config", "data_path": "csv", "parameters": "set"}

@@ -6,7 +6,7 @@ import signal
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
@@ -14,9 +14,10 @@ from prefect import flow
 
 from ntrader import progress
 from ntrader.config import RunRequest
-from ntrader.errors import Interruption
+from ntrader.errors import DatabaseError, NtraderError
 from ntrader.results import Execution, Metrics
 from ntrader.settings import Settings, load_settings
+from ntrader.signals import undisturbed
 from ntrader.strategies.registry import identity
 from ntrader.summary import markdown_summary, title
 from storage import recording
@@ -63,7 +64,10 @@ def backtest(request: RunRequest, run_id: UUID | None = None, save: bool = True)
         if save:
             progress.report("Saving")
             save_success(settings, run_id, execution, metrics)
-    publish_summary(markdown_summary(run_id, name, config, execution, metrics, saved=save), f"Run {run_id}")
+    # The run is over and recorded: a page that cannot be made must not say otherwise.
+    publish_summary(
+        markdown_summary(run_id, name, config, execution, metrics, saved=save), f"Run {run_id}", return_state=True
+    )
     return BacktestOutcome(run, execution, metrics, time.monotonic() - began, saved=save)
 
 
@@ -76,12 +80,19 @@ def _recorded(settings: Settings, run_id: UUID, *, save: bool) -> Iterator[None]
     try:
         with lease_kept(settings, run_id):
             yield
+    except DatabaseError as error:
+        # Every retry has been used up: one plain attempt, then the truth.
+        with suppress(NtraderError):
+            recording.save_failure(settings, run_id, failure_of(error))
+        error.message = f"the result of run {run_id} was not saved: {error.message}"
+        raise
     except Exception as error:
         save_failure(settings, run_id, failure_of(error))
         raise
     except BaseException as interruption:
-        # Prefect is being torn down: no task can be started any more.
-        recording.save_failure(settings, run_id, failure_of(interruption))
+        # Prefect is being torn down: no task can be started any more. A second Ctrl-C must not stop the record.
+        with undisturbed():
+            recording.save_failure(settings, run_id, failure_of(interruption))
         raise
 
 
@@ -90,5 +101,7 @@ def failure_of(error: BaseException) -> Failure:
     trace = getattr(error, "traceback_text", None) or "".join(traceback.format_exception(error))
     if isinstance(error, Exception):
         return Failure("failed", type(error).__name__, str(error) or type(error).__name__, trace)
-    cause = signal.Signals(error.number).name if isinstance(error, Interruption) else type(error).__name__
+    # Our Interruption has the signal's number as `number`, Prefect's own as `signal`.
+    number = getattr(error, "number", None) or getattr(error, "signal", None)
+    cause = signal.Signals(number).name if number else type(error).__name__
     return Failure("interrupted", "Interrupted", f"interrupted by {cause}", trace)

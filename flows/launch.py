@@ -6,18 +6,17 @@ set first.
 
 from __future__ import annotations
 
-import signal
-import threading
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ntrader import progress
 from ntrader.config import RunRequest, build_config, read_request
-from ntrader.errors import Interruption, ServiceError
+from ntrader.errors import ServiceError
 from ntrader.settings import Settings
+from ntrader.signals import interruptible
 from ntrader.strategies.registry import strategy_path
 from ntrader.worker import default_worker
 from storage import migrations
@@ -35,7 +34,7 @@ def launch_backtest(settings: Settings, request: RunRequest, run_id: UUID, *, sa
 
     A bad request is refused before any service is started; a database that cannot be had, before the run is.
     """
-    with _interruptible():
+    with interruptible():
         # What needs no engine to be seen is seen at once.
         strategy_path(build_config(read_request(request), origin=request.config_path or "the request").strategy.path)
         default_worker().start()
@@ -69,6 +68,8 @@ def prefect_at(api_url: str) -> Iterator[None]:
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     # The heartbeat thread costs a synchronous flow one second at its end; our own lease does its work here.
+    # It would print every event that it could not send, some thirty thousand characters of them.
+    logging.getLogger("prefect._internal.concurrency").setLevel(logging.CRITICAL)
     with temporary_settings({PREFECT_API_URL: api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield
 
@@ -83,21 +84,3 @@ def _prefect_explained(settings: Settings) -> Iterator[None]:
     except HTTPError as error:
         where = settings.prefect_api_url or f"its log is {server.log_file(settings.home)}"
         raise ServiceError(f"the Prefect server failed: {error}", hint=f"Look there first: {where}.") from error
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run in the same orderly way, so that its row says so. Main thread only."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        raise Interruption(number)
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -162,7 +162,7 @@ class DataConfig(_Frozen):
 class FeesConfig(_Frozen):
     """Commission charged at each fill, rounded half up to the account currency's smallest unit."""
 
-    model: Literal["none", "per_share", "percent", "fixed"] = "none"
+    model: Literal["none", "per_share", "proportional", "fixed"] = "none"
     rate: Number = Field(default=0.0, ge=0, description="Per share, fraction of value, or per fill")
     minimum: Number = Field(default=0.0, ge=0, description="Smallest commission of one fill")
 

@@ -222,7 +222,7 @@ def _short(reason: str) -> str:
 
 
 def _open_ticks(bars: Bars, precision: int, offset: int) -> list[TradeTick]:
-    opened = bars.times - bars.timeframe.nanoseconds
+    opened = bars.opened
     previous = np.concatenate(([opened[0]], bars.times[:-1]))
     times = (np.maximum(opened, previous) + offset).astype(np.uint64)
     return _ticks(bars, precision, bars.open, times)
@@ -255,7 +255,7 @@ class _Fees(FeeModel):
             return Money(0, self._currency)
         base = {
             "per_share": fill_qty.as_decimal(),
-            "percent": fill_qty.as_decimal() * fill_px.as_decimal(),
+            "proportional": fill_qty.as_decimal() * fill_px.as_decimal(),
             "fixed": Decimal(1),
         }[self._model]
         fee = max(base * self._rate, self._minimum)

@@ -52,7 +52,7 @@ def result_digest(result: RunResult) -> str:
 
 def code_fingerprint(strategy_path: str) -> str:
     """Over the source text of the strategy, of what it imports from its own package, and of our engine."""
-    sources = source_closure([strategy_path.partition(":")[0], "ntrader.engine"])
+    sources = source_closure([strategy_path.partition(":")[0], "ntrader.engine", "ntrader.metrics"])
     return sha256(canonical_json({name: sha256(text) for name, text in sources.items()}))
 
 

@@ -5,6 +5,7 @@ Reading uses psycopg alone, because a list command must not pay for an ORM; writ
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,6 +115,11 @@ def reading(settings: Settings) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     """A connection whose schema is current; errors inside come out as ours."""
     with connect(settings) as connection:
         try:
+            if settings.embedded and schema_version(connection) != HEAD:
+                # Ours to migrate at first use, by whichever command comes first.
+                from storage.migrations import prepare
+
+                prepare(settings)
             require_schema(connection)
             yield connection
         except psycopg.Error as error:
@@ -164,6 +170,9 @@ def writing_engine(settings: Settings) -> Engine:
 def _build_engine(settings: Settings) -> Engine:
     from sqlalchemy import create_engine
 
+    if settings.db_echo:
+        _echo_to_stderr()
+
     return create_engine(
         "postgresql+psycopg://",
         # Asked anew for each connection: an embedded PostgreSQL that was stopped meanwhile is started again.
@@ -176,6 +185,13 @@ def _build_engine(settings: Settings) -> Engine:
         echo=settings.db_echo,
         hide_parameters=True,
     )
+
+
+def _echo_to_stderr() -> None:
+    """SQLAlchemy would bring a handler for stdout, which is for data, unless it finds one."""
+    logger = logging.getLogger("sqlalchemy.engine.Engine")
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler())
 
 
 @contextmanager

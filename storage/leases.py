@@ -34,7 +34,11 @@ def is_alive(lease_owner: str) -> bool | None:
     pid, _, started = process.partition("/")
     if machine != _machine() or not pid.isdecimal():
         return None
-    return _exists(int(pid)) and _started(int(pid)) == started
+    if not _exists(int(pid)):
+        return False
+    now = _started(int(pid))
+    # Where start times cannot be read (no /proc, or one that hides others) the pid alone has to do.
+    return not (started and now) or now == started
 
 
 @cache

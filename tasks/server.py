@@ -112,6 +112,8 @@ def prepare_client(settings: Settings) -> None:
     }
     if not settings.prefect_api_url:
         environment["PREFECT_HOME"] = str(_folder(settings.home))
+        # A local server that does not answer is gone: five tries with growing pauses would take minutes.
+        environment["PREFECT_CLIENT_MAX_RETRIES"] = "2"
     os.environ.update(environment)
 
 

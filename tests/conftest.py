@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -19,6 +20,10 @@ from flows import launch
 from ntrader.settings import Settings
 from storage import database, local, migrations
 from tasks import server
+
+# A busy machine is no reason for a property to fail.
+hypothesis.settings.register_profile("ntrader", deadline=None)
+hypothesis.settings.load_profile("ntrader")
 
 TEMPLATE = "ntrader_template"
 _names = (f"test_{number}" for number in itertools.count(1))

@@ -397,7 +397,7 @@ RAW = st.fixed_dictionaries(
         "instrument": st.fixed_dictionaries({"price_precision": st.integers(0, 9)}),
         "venue": st.fixed_dictionaries(
             {"account_type": st.just("MARGIN"), "leverage": st.floats(1, 1000), "slippage": FRACTIONS},
-            optional={"fees": st.fixed_dictionaries({"model": st.just("percent"), "rate": st.floats(0, 1e9)})},
+            optional={"fees": st.fixed_dictionaries({"model": st.just("proportional"), "rate": st.floats(0, 1e9)})},
         ),
         "initial_capital": st.decimals("0.01", 10**12, places=2) | st.integers(1, 10**12),
         "annualization": st.integers(1, 366),

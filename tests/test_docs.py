@@ -41,6 +41,11 @@ def test_every_link_within_the_documents_leads_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
 
 
+def test_no_page_has_a_gap_to_be_filled() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        assert "@@" not in page.read_text(), page
+
+
 def test_ci_calls_the_test_command_of_the_readme() -> None:
     assert "make test" in (ROOT / ".ci" / "run").read_text()
     assert "\nmake test\n" in (ROOT / "README.md").read_text()

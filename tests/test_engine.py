@@ -54,6 +54,17 @@ def test_a_signal_fills_at_the_next_open() -> None:
     assert [bar_of(BARS, fill.time) for fill in result.fills] == [2, 4]
 
 
+def test_a_daily_fill_is_dated_to_the_day_it_happened_on() -> None:
+    """Daily bars are stamped at the last microsecond of their day; their open is that day's midnight."""
+    result = simulate(scripted({"1": "buy 10", "3": "sell 10"}), BARS)
+
+    days = [str(np.datetime64(fill.time, "ns").astype("datetime64[D]")) for fill in result.fills]
+    assert days == ["2020-01-02", "2020-01-04"]
+    assert [np.datetime64(int(time), "ns").astype("datetime64[D]") for time in BARS.times[[1, 3]]] == [
+        np.datetime64(day) for day in days
+    ]
+
+
 def test_a_signal_fills_at_its_own_close_where_that_is_chosen() -> None:
     config = scripted({"1": "buy 10", "3": "sell 10"}, venue={"fill_timing": "close"})
 
@@ -135,8 +146,8 @@ def test_minute_bars_that_touch_fill_at_the_next_open_too() -> None:
         ({"model": "none"}, [0.0, 0.0]),
         ({"model": "per_share", "rate": 0.005}, [0.05, 0.05]),
         ({"model": "per_share", "rate": 0.005, "minimum": 1}, [1.0, 1.0]),
-        ({"model": "percent", "rate": 0.001}, [1.02, 1.06]),
-        ({"model": "percent", "rate": 0.00125}, [1.28, 1.33]),  # 1.275 and 1.325, half up
+        ({"model": "proportional", "rate": 0.001}, [1.02, 1.06]),
+        ({"model": "proportional", "rate": 0.00125}, [1.28, 1.33]),  # 1.275 and 1.325, half up
         ({"model": "fixed", "rate": 2.5}, [2.5, 2.5]),
     ],
 )
@@ -211,7 +222,7 @@ def test_our_cash_agrees_with_the_accounts_of_nautilus(monkeypatch: pytest.Monke
         dispose(self)
 
     monkeypatch.setattr(engine._Engine, "dispose", look_then_dispose)
-    fees = {"model": "percent", "rate": 0.0007}
+    fees = {"model": "proportional", "rate": 0.0007}
     venue = {"account_type": "MARGIN", "slippage": 0.0011, "fees": fees}
     result = simulate(scripted({"1": "buy 7", "2": "sell 20", "3": "buy 3", "4": "buy 10"}, venue=venue), BARS)
 

@@ -29,7 +29,7 @@ CREATE TRIGGER finished_runs_are_immutable BEFORE UPDATE ON backtest_runs
 
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION 'rows of % cannot be changed', TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
+    RAISE EXCEPTION 'rows of % can neither be changed nor removed by themselves', TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
 END $$;
 """
 RESULT_TABLES = ("performance_metrics", "equity_curves", "trades")
@@ -276,6 +276,12 @@ def upgrade() -> None:
             f"CREATE TRIGGER {table}_are_immutable BEFORE UPDATE ON {table}"
             " FOR EACH ROW EXECUTE FUNCTION refuse_change()"
         )
+        # They go with their run (the cascade works from inside a trigger), never by themselves.
+        op.execute(
+            f"CREATE TRIGGER {table}_stay BEFORE DELETE ON {table}"
+            " FOR EACH ROW WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION refuse_change()"
+        )
+        op.execute(f"CREATE TRIGGER {table}_stay_whole BEFORE TRUNCATE ON {table} EXECUTE FUNCTION refuse_change()")
 
 
 def downgrade() -> None:

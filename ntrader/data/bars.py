@@ -88,3 +88,10 @@ class Bars:
 
     def __len__(self) -> int:
         return len(self.times)
+
+    @property
+    def opened(self) -> NDArray[np.int64]:
+        """When each bar opened; a daily bar at the midnight before its close, whichever way that is stamped."""
+        if self.timeframe.daily:
+            return (self.times - 1) // self.timeframe.nanoseconds * self.timeframe.nanoseconds
+        return self.times - self.timeframe.nanoseconds

@@ -15,7 +15,7 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -91,7 +91,7 @@ def read_csv(
         **{column: columns[column] for column in _PRICES},
         volume=columns.get("volume", np.zeros(len(table.lines))),
         origin=name,
-        notes=() if "volume" in columns else (f"{name} has no volume column: volume is 0",),
+        notes=(*_other_name(table, symbol), *_no_volume(columns, name)),
     )
     check(bars, lines=table.lines)
     return bars
@@ -204,6 +204,15 @@ def _of_symbol(table: _Table, symbol: str) -> _Table:
         name: [values[index] for index in keep] for name, values in table.columns.items()
     }
     return _Table(table.origin, columns, table.lines[keep])
+
+
+def _other_name(table: _Table, symbol: str) -> list[str]:
+    names = sorted(set(table.columns.get("symbol", ())) - {symbol})
+    return [f"{table.origin} calls its symbol {names[0]!r}; it was taken for {symbol!r}"] if names else []
+
+
+def _no_volume(columns: Mapping[str, object], name: str) -> list[str]:
+    return [] if "volume" in columns else [f"{name} has no volume column: volume is 0"]
 
 
 def _moments(table: _Table) -> Moments:

@@ -39,6 +39,7 @@ def resolve_source(config: DataConfig, home: Path) -> DataConfig:
     if config.source == "csv" or (config.source == "auto" and config.path):
         return _filled(config, source="csv", venue=config.venue or CSV_VENUE)
     if config.source == "synthetic" or (config.source == "auto" and config.synthetic):
+        _require_period(config)
         walk = config.synthetic or SyntheticConfig()
         return _filled(config, source="synthetic", venue=config.venue or synthetic.VENUE, synthetic=walk)
     matches = _matches(config, _series_of(config, home))
@@ -97,19 +98,24 @@ def _load(config: DataConfig, home: Path) -> Bars:
     return sample.read(config.symbol) if matches[0].source == "sample" else catalog.read(home, matches[0])
 
 
-def _generate(config: DataConfig, timeframe: Timeframe) -> Bars:
+def _require_period(config: DataConfig) -> tuple[datetime, datetime]:
     if config.start is None or config.end is None:
         raise ConfigError(
             "synthetic data needs a start and an end",
             hint="Add --start-date and --end-date, such as 2020-01-01 and 2020-12-31.",
         )
+    return first_moment(config.start), last_moment(config.end)
+
+
+def _generate(config: DataConfig, timeframe: Timeframe) -> Bars:
+    start, end = _require_period(config)
     return synthetic.generate(
         config.synthetic or SyntheticConfig(),
         symbol=config.symbol,
         venue=config.venue or synthetic.VENUE,
         timeframe=timeframe,
-        start=_nanoseconds(first_moment(config.start)),
-        end=_nanoseconds(last_moment(config.end)),
+        start=_nanoseconds(start),
+        end=_nanoseconds(end),
     )
 
 

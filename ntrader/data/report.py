@@ -11,7 +11,7 @@ from ntrader.data.checks import check, gaps
 from ntrader.data.csv_file import read_csv
 from ntrader.data.entries import DataEntry, time_label
 from ntrader.data.load import CSV_VENUE, available
-from ntrader.errors import DataNotFoundError
+from ntrader.errors import NotFoundError
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,11 @@ class DataReport:
 def report_stored(home: Path, symbol: str | None) -> list[DataReport]:
     """A report for every series, or for those of one symbol.
 
-    Raises BadDataError for the first bad row, DataNotFoundError when there is no such symbol.
+    Raises BadDataError for the first bad row, NotFoundError when there is no such symbol.
     """
     entries = [entry for entry in available(home) if symbol in (None, entry.symbol)]
     if not entries:
-        raise DataNotFoundError(
+        raise NotFoundError(
             f"{symbol!r} is neither in the sample nor in the catalog",
             hint="`ntrader data list` shows what there is.",
         )

@@ -233,3 +233,27 @@ def test_colours_stay_out_of_pipes(here: Here, environment: Settings) -> None:
 
     assert "\x1b" not in here("history", "list").out
     assert os.linesep in here("history", "list").out
+
+
+def test_echoed_sql_stays_out_of_the_data(here: Here, environment: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_ECHO", "true")
+    from ntrader.settings import load_settings
+
+    a_failure(load_settings())
+
+    answer = here("history", "list", "--json")
+
+    assert len(json.loads(answer.out)["runs"]) == 1
+    assert "INSERT INTO backtest_runs" not in answer.out
+
+
+def test_the_first_command_of_all_may_be_a_look(
+    environment: Settings, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embedded database is created and migrated by whichever command comes first."""
+    monkeypatch.delenv("DATABASE_URL")
+
+    answer = here("history", "list")
+
+    assert answer.code == 0
+    assert "No runs yet" in answer.err

@@ -47,8 +47,8 @@ def alive(pids: list[int]) -> list[int]:
 
 @pytest.mark.parametrize(
     ("number", "code", "words"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
-    ids=["Ctrl-C", "SIGTERM"],
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"), (signal.SIGHUP, 129, "interrupted")],
+    ids=["Ctrl-C", "SIGTERM", "closed terminal"],
 )
 def test_an_interruption_is_recorded_at_once(
     hanging: subprocess.Popen[str], environment: Settings, number: int, code: int, words: str
@@ -65,6 +65,7 @@ def test_an_interruption_is_recorded_at_once(
     (run,) = list_runs(environment, 10)
     assert run.execution_status == "interrupted"
     assert run.error_type == "Interrupted"
+    assert run.error_message == f"interrupted by {signal.Signals(number).name}"
     assert run.finished_at is not None
     time.sleep(1)
     assert alive(workers) == []
@@ -83,3 +84,15 @@ def test_kill_9_is_noticed_by_the_next_command(hanging: subprocess.Popen[str], e
     while alive(workers) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert alive(workers) == []
+
+
+def test_an_impatient_ctrl_c_does_not_cut_the_record_short(
+    hanging: subprocess.Popen[str], environment: Settings
+) -> None:
+    for _ in range(5):
+        hanging.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    finish(hanging, timeout=20)
+
+    (run,) = list_runs(environment, 10)
+    assert (run.execution_status, run.error_message) == ("interrupted", "interrupted by SIGINT")

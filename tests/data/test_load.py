@@ -130,9 +130,10 @@ def test_a_tilde_in_a_path_is_the_home_of_the_user(
 
 
 def test_a_walk_means_synthetic_and_all_of_it_is_written_out(tmp_path: Path) -> None:
-    resolved = resolve_source(config(synthetic={"seed": 3}), tmp_path)
+    period = {"start": "2020-01-01", "end": "2020-12-31"}
+    resolved = resolve_source(config(synthetic={"seed": 3}, **period), tmp_path)
     assert (resolved.source, resolved.venue) == ("synthetic", "SYNTH")
-    assert resolve_source(config(source="synthetic"), tmp_path).synthetic == SyntheticConfig()
+    assert resolve_source(config(source="synthetic", **period), tmp_path).synthetic == SyntheticConfig()
 
 
 @pytest.mark.parametrize("values", [{"symbol": "NOPE"}, {"timeframe": "1-HOUR"}, {"venue": "XETR"}])

@@ -10,13 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from sqlmodel import SQLModel
 
 from ntrader.errors import SchemaError
 from ntrader.settings import Settings
-from storage import database, local, migrations, models
+from storage import database, local, migrations, models, recording
+from storage.database import connect
+from tests import factories
 from tests.conftest import administer, create_database, dispose_engines, settings_for
 from tests.storage.conftest import free_port
 
@@ -282,9 +285,11 @@ def test_triggers_guard_every_table(shared: Settings) -> None:
     triggers = "SELECT tgrelid::regclass::text, tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal"
     assert set(ask(shared, triggers)) == {
         ("backtest_runs", "finished_runs_are_immutable", "O"),
-        ("performance_metrics", "performance_metrics_are_immutable", "O"),
-        ("equity_curves", "equity_curves_are_immutable", "O"),
-        ("trades", "trades_are_immutable", "O"),
+        *(
+            (table, f"{table}_{name}", "O")
+            for table in ("performance_metrics", "equity_curves", "trades")
+            for name in ("are_immutable", "stay", "stay_whole")
+        ),
     }
 
 
@@ -326,3 +331,18 @@ def call(settings: Settings, *command: str) -> str:
 def environment_for(settings: Settings) -> dict[str, str]:
     assert settings.database_url
     return {**os.environ, "NTRADER_HOME": str(settings.home), "DATABASE_URL": settings.database_url}
+
+
+@pytest.mark.parametrize("table", ["performance_metrics", "equity_curves", "trades"])
+@pytest.mark.parametrize("statement", ["DELETE FROM {}", "TRUNCATE {}"])
+def test_results_go_with_their_run_and_never_by_themselves(settings: Settings, table: str, statement: str) -> None:
+    run, execution = factories.new_run(), factories.execution()
+    recording.start_run(settings, run)
+    recording.save_success(settings, run.run_id, execution, factories.metrics_of(execution))
+
+    with connect(settings) as connection:
+        with pytest.raises(psycopg.errors.RestrictViolation, match="nor removed"):
+            connection.execute(statement.format(table))
+        connection.execute("DELETE FROM backtest_runs")
+        left = connection.execute(f"SELECT count(*) AS n FROM {table}").fetchone()
+    assert left == {"n": 0}

@@ -230,7 +230,7 @@ def test_a_big_finished_run_may_be_labelled(db: Db) -> None:
 @pytest.mark.parametrize("table", RESULTS)
 def test_no_column_of_a_result_can_be_changed(db: Db, table: str) -> None:
     for name, kind in columns(db, table).items():
-        with pytest.raises(RestrictViolation, match=f"rows of {table} cannot be changed"):
+        with pytest.raises(RestrictViolation, match=f"rows of {table} can neither be changed nor removed"):
             change(db, table, name, OTHER_VALUES[kind])
 
 

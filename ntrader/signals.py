@@ -1,0 +1,48 @@
+"""Ctrl-C, SIGTERM and a closed terminal, as one orderly end."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from ntrader.errors import Interruption
+
+_ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """The signals raise Interruption in the main thread. One that was ignored (`nohup`) stays so."""
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        raise Interruption(number)
+
+    with _handled(interrupt):
+        yield
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """The signals wait for nothing and stop nothing: for the few milliseconds that must not be cut short."""
+    with _handled(signal.SIG_IGN):
+        yield
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], Any] | signal.Handlers) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    for number, current in before.items():
+        if current is not signal.SIG_IGN:
+            signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, current in before.items():
+            signal.signal(number, current)
