@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -43,7 +44,7 @@ EXIT_CODES_HELP = (
 
 app = typer.Typer(
     name="ntrader",
-    help="Every backtest recorded, every claim re-provable, every Sharpe paid for its trials.",
+    help="Run backtests, record every one of them, and find them again.",
     epilog=EXIT_CODES_HELP,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -80,6 +81,9 @@ def root(
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script; with `arguments`, the same in this process, ended by SystemExit."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller (`>&-`)
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open for as long as we are
     debug = "--debug" in words
     code = _run([word for word in words if word != "--debug"], debug=debug)
     if arguments is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 
 UNDEFINED = "-"
 _FIRST = ("run_id", "execution_status", "run_key", "result_digest")
-# Rich would otherwise fold tables at 80 columns when the output goes to a file or a pipe.
-_PIPE_WIDTH = 200
+_WIDEST = 1_000
 
 
 class Format(StrEnum):
@@ -54,15 +54,19 @@ def say_table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]])
     """`columns` are (heading, "left" or "right")."""
     from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
-    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    plain = not sys.stdout.isatty() or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="" if plain else "bold")
     for heading, justify in columns:
         table.add_column(heading, justify="right" if justify == "right" else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    console = Console(highlight=False)
+    # A line that is too long may wrap in the terminal; a number that is cut off would be a wrong number.
+    needed = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
+    Console(width=max(console.width, needed), highlight=False).print(table)
 
 
 def say_pairs(pairs: Sequence[tuple[str, str]], indent: str = "  ") -> None:

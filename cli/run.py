@@ -83,7 +83,7 @@ def _run(settings: Settings, request: RunRequest, *, save: bool) -> tuple[Stored
     """Run it and read it back: what is printed is what was committed. With a failed run comes advice, if any."""
     from flows.launch import launch_backtest
     from ntrader import progress
-    from ntrader.errors import NtraderError
+    from ntrader.errors import Interruption, NtraderError
     from storage.runs import find_run, get_run
 
     run_id = uuid4()
@@ -91,6 +91,11 @@ def _run(settings: Settings, request: RunRequest, *, save: bool) -> tuple[Stored
     progress.listen(show)
     try:
         outcome = launch_backtest(settings, request, run_id, save=save)
+    except Interruption:
+        clear()
+        if save and find_run(settings, run_id):
+            talk(f"Run {run_id} is recorded as interrupted.")
+        raise
     except NtraderError as error:
         clear()
         run = find_run(settings, run_id) if save else None
@@ -144,7 +149,7 @@ def _say_summary(run: StoredRun, *, saved: bool) -> None:
         if saved:
             say(f"Run ID: {run.run_id}")
         return
-    metrics = run.metrics
+    metrics, timing = run.metrics, run.config_snapshot["venue"]["fill_timing"]
     period = f"{moment(run.start_date)[:10]} to {moment(run.end_date)[:10]}" if run.start_date and run.end_date else ""
     say(f"{run.strategy_name} on {run.instrument_symbol} {period}".rstrip())
     say()
@@ -156,6 +161,7 @@ def _say_summary(run: StoredRun, *, saved: bool) -> None:
             ("Trades", f"{metrics.total_trades:,}"),
             ("Win rate", percent(metrics.win_rate)),
             ("Duration", seconds(run.execution_duration_seconds)),
+            *([("Fills at", "close of the signal's own bar")] if timing == "close" else []),
         ]
     )
     for warning in run.warnings:

@@ -6,7 +6,6 @@ set first.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -68,8 +67,6 @@ def prefect_at(api_url: str) -> Iterator[None]:
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     # The heartbeat thread costs a synchronous flow one second at its end; our own lease does its work here.
-    # It would print every event that it could not send, some thirty thousand characters of them.
-    logging.getLogger("prefect._internal.concurrency").setLevel(logging.CRITICAL)
     with temporary_settings({PREFECT_API_URL: api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield
 

@@ -25,13 +25,14 @@ def markdown_summary(
         "Win rate": _fraction(metrics.win_rate),
         "Final balance": _number(metrics.final_balance),
     }
+    timing = {"next_open": "the next open", "close": "the close of the signal's bar"}[config.venue.fill_timing]
     given = [f"{name} {value}" for name, value in config.strategy.parameters.items() if value is not None]
     parameters = f" {', '.join(given)}." if given else ""
     return "\n".join(
         [
             f"## {strategy_name} on {config.data.symbol}",
             "",
-            f"{period}, {config.data.timeframe}, {execution.result.bars:,} bars.{parameters}",
+            f"{period}, {config.data.timeframe}, {execution.result.bars:,} bars, fills at {timing}.{parameters}",
             "",
             "| Metric | Value |",
             "|---|---:|",

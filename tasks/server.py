@@ -22,6 +22,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote
 
@@ -108,7 +109,8 @@ def prepare_client(settings: Settings) -> None:
         "PREFECT_LOGGING_LEVEL": "WARNING",
         # A failing flow would print 77 lines to stderr; our own message says what happened, the server keeps the log.
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-        "PREFECT_CLI_COLORS": "false",
+        # Nor is every event wanted that could not be sent, with all its fields, when a server has gone.
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     }
     if not settings.prefect_api_url:
         environment["PREFECT_HOME"] = str(_folder(settings.home))
@@ -226,15 +228,20 @@ def _healthy(api_url: str) -> bool:
 def _require_answer(api_url: str) -> None:
     """Somebody else's server may want a login: whatever it answers, it is there."""
     try:
-        with urllib.request.urlopen(f"{api_url.rstrip('/')}/health", timeout=_FOREIGN_TIMEOUT):
+        with urllib.request.urlopen(f"{api_url.rstrip('/')}/health", timeout=_FOREIGN_TIMEOUT) as answer:
+            if answer.read(100).strip() == b"true":
+                return
+    except urllib.error.HTTPError as error:
+        if error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return
-    except urllib.error.HTTPError:
-        return
     except (OSError, ValueError) as error:
         raise ServiceError(
             f"no Prefect server answers at PREFECT_API_URL {api_url}: {getattr(error, 'reason', error)}",
             hint="Start it, correct PREFECT_API_URL, or unset it to use a local one.",
         ) from error
+    raise ServiceError(
+        f"what answers at PREFECT_API_URL {api_url} is not Prefect's API", hint="Its URL usually ends in /api."
+    )
 
 
 def _discard_hung(home: Path) -> None:

@@ -32,7 +32,11 @@ class ServiceState:
 
 def service_states(settings: Settings) -> list[ServiceState]:
     """Starts nothing."""
-    return [_database(settings), _prefect(settings)]
+    states = [_database(settings), _prefect(settings)]
+    if settings.database_url and local.status(settings.home).running:
+        # Prefect's tables are there, wherever the runs are.
+        states.append(_embedded(settings))
+    return states
 
 
 def stop_services(settings: Settings) -> list[str]:
@@ -48,6 +52,10 @@ def stop_services(settings: Settings) -> list[str]:
 def _database(settings: Settings) -> ServiceState:
     if settings.database_url:
         return ServiceState("PostgreSQL", "yours", settings.masked_database_url, None, None, None)
+    return _embedded(settings)
+
+
+def _embedded(settings: Settings) -> ServiceState:
     found = local.status(settings.home)
     name = f"embedded PostgreSQL {found.version}".rstrip()
     state = "running" if found.running else "stopped"

@@ -26,7 +26,7 @@ def test_a_run_is_titled_readably_and_by_its_id() -> None:
 def test_a_summary_names_what_ran_and_what_came_out() -> None:
     lines = summary(Metrics(total_return=0.12345, final_balance=112_345.0, total_trades=7)).splitlines()
     assert lines[0] == "## SMA Crossover on AAPL"
-    assert "2008-01-01 to last bar, 1-DAY, 4 bars. fast_period 5." in lines
+    assert "2008-01-01 to last bar, 1-DAY, 4 bars, fills at the next open. fast_period 5." in lines
     assert "| Final balance | 112,345.00 |" in lines
     assert "| Trades | 7 |" in lines
     assert f"Run ID `{RUN}`" in lines
@@ -34,7 +34,7 @@ def test_a_summary_names_what_ran_and_what_came_out() -> None:
 
 def test_a_strategy_without_parameters_has_none_listed() -> None:
     text = markdown_summary(RUN, "Mine", run_config(), execution(), Metrics(), saved=True)
-    assert "first bar to last bar, 1-DAY, 4 bars." in text.splitlines()
+    assert "first bar to last bar, 1-DAY, 4 bars, fills at the next open." in text.splitlines()
 
 
 def test_what_is_not_defined_is_said_not_to_be() -> None:

@@ -29,7 +29,8 @@ CREATE TRIGGER finished_runs_are_immutable BEFORE UPDATE ON backtest_runs
 
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION 'rows of % can neither be changed nor removed by themselves', TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
+    RAISE EXCEPTION 'rows of % can neither be changed nor removed by themselves', TG_TABLE_NAME
+        USING ERRCODE = 'restrict_violation';
 END $$;
 """
 RESULT_TABLES = ("performance_metrics", "equity_curves", "trades")
