@@ -189,9 +189,7 @@ def _build_engine(settings: Settings) -> Engine:
 
 def _echo_to_stderr() -> None:
     """SQLAlchemy would bring a handler for stdout, which is for data, unless it finds one."""
-    logger = logging.getLogger("sqlalchemy.engine.Engine")
-    if not logger.handlers:
-        logger.addHandler(logging.StreamHandler())
+    logging.getLogger("sqlalchemy.engine.Engine").handlers = [logging.StreamHandler()]
 
 
 @contextmanager

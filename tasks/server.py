@@ -110,7 +110,7 @@ def prepare_client(settings: Settings) -> None:
         # A failing flow would print 77 lines to stderr; our own message says what happened, the server keeps the log.
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         # Nor is every event wanted that could not be sent, with all its fields, when a server has gone.
-        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+        "PREFECT_INTERNAL_LOGGING_LEVEL": "CRITICAL",
     }
     if not settings.prefect_api_url:
         environment["PREFECT_HOME"] = str(_folder(settings.home))

@@ -54,7 +54,7 @@ def test_a_csv_file_is_found_from_anywhere_later(tmp_path: Path, monkeypatch: py
 
 
 def test_synthetic_data_get_their_walk_written_out(tmp_path: Path) -> None:
-    data = resolved(tmp_path, source="synthetic", symbol="TEST").data
+    data = resolved(tmp_path, source="synthetic", symbol="TEST", start="2020-01-01", end="2020-02-01").data
     assert data.synthetic is not None
     assert data.synthetic.seed == 0
 
