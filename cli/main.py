@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -81,9 +82,7 @@ def root(
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script; with `arguments`, the same in this process, ended by SystemExit."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the caller (`>&-`)
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open for as long as we are
+    _prepare_streams()
     debug = "--debug" in words
     code = _run([word for word in words if word != "--debug"], debug=debug)
     if arguments is None:
@@ -118,6 +117,16 @@ def _run(words: list[str], *, debug: bool) -> int:
         complain(f"unexpected {type(error).__name__}: {error}", "Use --debug to see where; this is a bug in ntrader.")
         return UNEXPECTED
     return OK
+
+
+def _prepare_streams() -> None:
+    """Output that was closed (`>&-`) goes nowhere; what its encoding cannot say is escaped, not fallen over."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open for as long as we are
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _leave(code: int) -> None:
