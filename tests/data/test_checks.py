@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from typing import Any
 
 import numpy as np
@@ -70,16 +69,6 @@ def test_no_bars_are_refused() -> None:
 def test_lines_of_the_file_are_named_if_they_are_known() -> None:
     with pytest.raises(BadDataError, match="test, line 8 "):
         check(changed(open=[10, 99.0, 11]), lines=np.array([2, 8, 9]))
-
-
-def test_one_hundred_thousand_bars_are_checked_in_no_time() -> None:
-    bars = factories.bars([(10, 11, 9, 10.5)] * 100_000, timeframe="1-MINUTE")
-    durations = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        check(bars)
-        durations.append(time.perf_counter() - begin)
-    assert min(durations) < 0.02
 
 
 def test_bars_before_1970_are_refused() -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from ntrader.config import DataConfig, SyntheticConfig
@@ -303,16 +301,3 @@ def test_listing_and_loading_import_neither_pandas_nor_nautilus(stocked: Path) -
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "True set()"
-
-
-def test_one_hundred_thousand_rows_load_in_less_than_a_second(tmp_path: Path) -> None:
-    file = tmp_path / "long.csv"
-    moments = np.datetime64("2010-01-01T00:00", "m") + np.arange(100_000)
-    rows = "".join(f"{moment},10.25,11.5,9.125,10.0625,{row}\n" for row, moment in enumerate(moments.astype(str)))
-    file.write_text("time,open,high,low,close,volume\n" + rows)
-    durations = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        assert len(load_bars(config(path=str(file), timeframe="1m"), tmp_path)) == 100_000
-        durations.append(time.perf_counter() - begin)
-    assert min(durations) < 1.0
