@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.engine import Connection
 
-HEAD = "001_create_backtest_tables"
+HEAD = "002_make_history_fast"
 CONNECT_TIMEOUT = 10
 
 _SCHEMES = {"postgres", "postgresql"}

@@ -8,14 +8,15 @@ from uuid import UUID
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
+    Computed,
     DateTime,
     Double,
     ForeignKey,
     Index,
     Integer,
-    LargeBinary,
     Numeric,
     Text,
     text,
@@ -24,20 +25,37 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 STATUSES = ("running", "success", "failed", "interrupted")
-# Copied from performance_metrics when a run finishes, so that filter and sort are served by one index.
-HEADLINE_METRICS = (
+# The columns of performance_metrics. backtest_runs has a copy of each, made when the run finishes, so that a filter
+# and a sort are served by one index; runs are immutable, so the copy cannot drift.
+METRICS = (
     "total_return",
     "final_balance",
     "cagr",
     "sharpe_ratio",
     "sortino_ratio",
     "max_drawdown",
+    "max_drawdown_date",
     "calmar_ratio",
     "volatility",
+    "total_trades",
+    "winning_trades",
+    "losing_trades",
     "win_rate",
     "profit_factor",
-    "total_trades",
+    "expectancy",
+    "avg_win",
+    "avg_loss",
+    "skewness",
+    "kurtosis",
+    "return_observations",
 )
+# What else a list can be sorted by; created_at has an index of its own.
+SORTABLE_COLUMNS = ("started_at", "finished_at", "start_date", "end_date", "execution_duration_seconds",
+                    "initial_capital")  # fmt: skip
+# Within one strategy the best of it may lie deep in the ranking of all.
+RANKED_WITHIN_STRATEGY = ("sharpe_ratio", "total_return")
+_COUNTS = ("total_trades", "winning_trades", "losing_trades", "return_observations")
+_FLOATS = tuple(name for name in METRICS if name not in (*_COUNTS, "max_drawdown_date"))
 
 # Alembic and `create_all` name constraints alike, so that a later migration can name what it changes.
 SQLModel.metadata.naming_convention = {
@@ -57,6 +75,10 @@ def _double() -> Any:
     return Field(default=None, sa_column=Column(Double))
 
 
+def _count() -> Any:
+    return Field(default=None, sa_column=Column(Integer))
+
+
 def _moment(**options: Any) -> Any:
     return Field(default=None, sa_column=Column(DateTime(timezone=True), **options))
 
@@ -68,13 +90,31 @@ def finite(*columns: str) -> tuple[CheckConstraint, ...]:
     )
 
 
+def _newest(name: str, *columns: str) -> Index:
+    """For lists by date, of one kind of run. `archived` leads: what was put away must not be waded through."""
+    return Index(
+        f"ix_backtest_runs_{name}", "archived", *columns, text("created_at DESC"), text("id DESC"),
+    )  # fmt: skip
+
+
+def _ranked(column: str, *first: str) -> Index:
+    """For lists by `column`. What follows id is looked at inside the index, before a row is fetched."""
+    name = "_".join([*first, "by", column])
+    behind = [other for other in ("strategy_name", "instrument_symbol", "created_at") if other not in (*first, column)]
+    return Index(
+        f"ix_backtest_runs_{name}", "archived", *first, text(f"{column} DESC NULLS LAST"), text("id DESC"), *behind
+    )
+
+
 class BacktestRun(SQLModel, table=True):
-    """One execution. Immutable once it is no longer running, but for its tags and notes."""
+    """One execution. Immutable once it is no longer running, but for what people say of it: its name, tags and notes,
+    and whether it is archived."""
 
     __tablename__ = "backtest_runs"
 
     id: int | None = Field(default=None, sa_column=Column(BigInteger, primary_key=True, autoincrement=True))
     run_id: UUID = Field(unique=True)
+    name: str | None = _text()
     strategy_name: str = _text(nullable=False)
     strategy_type: str = _text(nullable=False)
     strategy_path: str = _text(nullable=False)
@@ -90,6 +130,11 @@ class BacktestRun(SQLModel, table=True):
     error_message: str | None = _text()
     error_traceback: str | None = _text()
     config_snapshot: dict[str, Any] = Field(sa_column=Column(JSONB(none_as_null=True), nullable=False))
+    # What lists show and filters look at, without the rest of the snapshot.
+    parameters: dict[str, Any] | None = Field(
+        default=None,
+        sa_column=Column(JSONB, Computed("config_snapshot #> '{strategy,parameters}'::text[]", persisted=True)),
+    )
     config_fingerprint: str | None = _text()
     data_fingerprint: str | None = _text()
     code_fingerprint: str | None = _text()
@@ -108,6 +153,7 @@ class BacktestRun(SQLModel, table=True):
         sa_column=Column(JSONB(none_as_null=True), nullable=False, server_default=text("'{}'::jsonb")),
     )
     notes: str | None = _text()
+    archived: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=text("false")))
     warnings: list[str] = Field(
         default_factory=list, sa_column=Column(ARRAY(Text), nullable=False, server_default=text("'{}'"))
     )
@@ -119,11 +165,20 @@ class BacktestRun(SQLModel, table=True):
     sharpe_ratio: float | None = _double()
     sortino_ratio: float | None = _double()
     max_drawdown: float | None = _double()
+    max_drawdown_date: datetime | None = _moment()
     calmar_ratio: float | None = _double()
     volatility: float | None = _double()
+    total_trades: int | None = _count()
+    winning_trades: int | None = _count()
+    losing_trades: int | None = _count()
     win_rate: float | None = _double()
     profit_factor: float | None = _double()
-    total_trades: int | None = Field(default=None, sa_column=Column(Integer))
+    expectancy: float | None = _double()
+    avg_win: float | None = _double()
+    avg_loss: float | None = _double()
+    skewness: float | None = _double()
+    kurtosis: float | None = _double()
+    return_observations: int | None = _count()
     created_at: datetime = _moment(nullable=False, server_default=text("now()"))
     started_at: datetime = _moment(nullable=False, server_default=text("now()"))
     finished_at: datetime | None = _moment()
@@ -136,10 +191,23 @@ class BacktestRun(SQLModel, table=True):
         CheckConstraint("execution_status <> 'success' OR result_digest IS NOT NULL", name="success_has_digest"),
         CheckConstraint("start_date <= end_date", name="period"),
         CheckConstraint("initial_capital > 0", name="initial_capital"),
-        *finite(*(name for name in HEADLINE_METRICS if name != "total_trades")),
-        *finite("execution_duration_seconds", "initial_capital"),
-        Index("ix_backtest_runs_newest", text("created_at DESC"), text("id DESC"),
-              "strategy_name", "instrument_symbol"),
+        CheckConstraint("name !~ '^@|^[0-9a-fA-F-]*$' AND length(name) <= 200", name="name"),
+        *finite(*_FLOATS, "execution_duration_seconds", "initial_capital"),
+        Index("ix_backtest_runs_name", "name", unique=True, postgresql_where=text("name IS NOT NULL")),
+        _newest("newest"),
+        _newest("strategy_name", "strategy_name"),
+        _newest("instrument_symbol", "instrument_symbol"),
+        _newest("strategy_name_instrument_symbol", "strategy_name", "instrument_symbol"),
+        _newest("strategy_type", "strategy_type"),
+        _newest("data_source", "data_source"),
+        Index("ix_backtest_runs_unsuccessful", "archived", "execution_status", text("created_at DESC"), text("id DESC"),
+              "strategy_name", "instrument_symbol", postgresql_where=text("execution_status <> 'success'")),
+        Index("ix_backtest_runs_sweep_id", "sweep_id", "trial_number", postgresql_where=text("sweep_id IS NOT NULL")),
+        *(_ranked(name) for name in (*METRICS, *SORTABLE_COLUMNS)),
+        *(_ranked(name, "strategy_name") for name in RANKED_WITHIN_STRATEGY),
+        Index("ix_backtest_runs_tags", "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}),
+        Index("ix_backtest_runs_parameters", "parameters", postgresql_using="gin",
+              postgresql_ops={"parameters": "jsonb_path_ops"}),
         Index("ix_backtest_runs_running", "lease_expires_at", postgresql_where=text("execution_status = 'running'")),
         Index("ix_backtest_runs_run_key", "run_key", postgresql_where=text("execution_status = 'success'")),
         Index("ix_backtest_runs_reproduced_from_run_id", "reproduced_from_run_id",
@@ -193,7 +261,10 @@ class PerformanceMetrics(SQLModel, table=True):
 
 
 class EquityCurveRow(SQLModel, table=True):
-    """The equity curve of a run in one compressed column each (storage/codec.py): lossless, a fifth of plain rows."""
+    """The equity curve of a run as two arrays, which PostgreSQL compresses and SQL can read (decision 5).
+
+    `steps` are nanoseconds: the first point since 1970, each other since the one before.
+    """
 
     __tablename__ = "equity_curves"
 
@@ -201,10 +272,10 @@ class EquityCurveRow(SQLModel, table=True):
         sa_column=Column(BigInteger, ForeignKey("backtest_runs.id", ondelete="CASCADE"), primary_key=True)
     )
     points: int = Field(sa_column=Column(Integer, nullable=False))
-    times: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    equity: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    steps: list[int] = Field(sa_column=Column(ARRAY(BigInteger), nullable=False))
+    equity: list[float] = Field(sa_column=Column(ARRAY(Double), nullable=False))
 
-    __table_args__ = (CheckConstraint("points >= 0", name="points"),)
+    __table_args__ = (CheckConstraint("points = cardinality(steps) AND points = cardinality(equity)", name="points"),)
 
 
 class TradeRow(SQLModel, table=True):
@@ -230,4 +301,29 @@ class TradeRow(SQLModel, table=True):
         CheckConstraint("quantity > 0", name="quantity"),
         CheckConstraint("entry_time <= exit_time", name="times"),
         *finite("quantity", "entry_price", "exit_price", "fees", "pnl"),
+    )
+
+
+class DeletedRun(SQLModel, table=True):
+    """What is left of a deleted run, written by a trigger: a trial that was made stays counted."""
+
+    __tablename__ = "deleted_runs"
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, primary_key=True, autoincrement=True))
+    run_id: UUID = Field(unique=True)
+    strategy_name: str = _text(nullable=False)
+    instrument_symbol: str = _text(nullable=False)
+    execution_status: str = _text(nullable=False)
+    sweep_id: int | None = Field(default=None, sa_column=Column(BigInteger))
+    config_fingerprint: str | None = _text()
+    run_key: str | None = _text()
+    total_return: float | None = _double()
+    sharpe_ratio: float | None = _double()
+    return_observations: int | None = _count()
+    created_at: datetime = _moment(nullable=False)
+    deleted_at: datetime = _moment(nullable=False, server_default=text("now()"))
+
+    __table_args__ = (
+        Index("ix_deleted_runs_strategy_name", "strategy_name", "instrument_symbol"),
+        Index("ix_deleted_runs_sweep_id", "sweep_id", postgresql_where=text("sweep_id IS NOT NULL")),
     )

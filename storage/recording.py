@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import Connection
@@ -17,10 +18,10 @@ from ntrader.config import RunConfig, first_moment, last_moment, sha256
 from ntrader.errors import DatabaseError, NtraderError
 from ntrader.results import Execution, Metrics, Trade
 from ntrader.settings import Settings
-from storage.codec import encode
+from storage.arrays import Column, register, steps
 from storage.database import transaction
 from storage.leases import LEASE_SECONDS, RENEW_SECONDS, owner
-from storage.models import HEADLINE_METRICS, BacktestRun, EquityCurveRow, PerformanceMetrics, TradeRow
+from storage.models import BacktestRun, PerformanceMetrics, TradeRow
 from storage.runs import StoredMetrics, StoredRun
 
 _runs = BacktestRun.__table__  # type: ignore[attr-defined]
@@ -114,13 +115,12 @@ def unsaved_run(run: NewRun, execution: Execution, metrics: Metrics, seconds: fl
     """A successful run as it would be read back, for one that was deliberately not saved."""
     now = datetime.now(UTC)
     values: dict[str, Any] = {field.name: None for field in fields(StoredRun)}
-    measured = asdict(metrics) | {"max_drawdown_date": moment(metrics.max_drawdown_date)}
     values |= _described(run) | _outcome(execution, metrics)
     values["start_date"] = values["start_date"] or moment(execution.first_bar)
     values["end_date"] = values["end_date"] or moment(execution.last_bar)
     values["execution_duration_seconds"] = seconds
     values |= {"created_at": now, "started_at": now - timedelta(seconds=seconds), "finished_at": now}
-    return StoredRun(**(values | {"metrics": StoredMetrics(**measured)}))
+    return StoredRun(**(values | {"metrics": StoredMetrics(**_measured(metrics))}))
 
 
 def _described(run: NewRun) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _outcome(execution: Execution, metrics: Metrics) -> dict[str, Any]:
         "result_digest": execution.result_digest,
         "run_key": prints.pop("run_key"),
         **{f"{name}_fingerprint": value for name, value in prints.items()},
-        **{name: getattr(metrics, name) for name in HEADLINE_METRICS},
+        **_measured(metrics),
         "warnings": [_storable(note) for note in execution.notes],
     }
 
@@ -187,28 +187,29 @@ def _update(connection: Connection, run_id: UUID, final: dict[str, Any]) -> int 
 
 
 def _add_result(connection: Connection, row_id: int, execution: Execution, metrics: Metrics) -> None:
-    curve = execution.result.equity_curve
-    measured = asdict(metrics) | {"max_drawdown_date": moment(metrics.max_drawdown_date)}
-    connection.execute(insert(PerformanceMetrics).values(backtest_run_id=row_id, **measured))
-    connection.execute(
-        insert(EquityCurveRow).values(
-            backtest_run_id=row_id, points=len(curve), times=encode(curve.times), equity=encode(curve.equity)
-        )
-    )
-    trades = [_trade(row_id, number, trade) for number, trade in enumerate(execution.result.trades, start=1)]
-    if trades:
-        _copy(connection, trades)
-
-
-def _copy(connection: Connection, trades: list[dict[str, Any]]) -> None:
-    columns = list(trades[0])
+    connection.execute(insert(PerformanceMetrics).values(backtest_run_id=row_id, **_measured(metrics)))
     driver: Any = connection.connection.driver_connection
-    with (
-        driver.cursor() as cursor,
-        cursor.copy(f"COPY {TradeRow.__tablename__} ({', '.join(columns)}) FROM STDIN") as copy,
-    ):
+    with driver.cursor() as cursor:
+        curve = execution.result.equity_curve
+        register(cursor)
+        cursor.execute(
+            "INSERT INTO equity_curves (backtest_run_id, points, steps, equity) VALUES (%s, %s, %s, %s)",
+            [row_id, len(curve), Column(steps(curve.times)), Column(curve.equity)],
+        )
+        trades = [_trade(row_id, number, trade) for number, trade in enumerate(execution.result.trades, start=1)]
+        if trades:
+            _copy(cursor, trades)
+
+
+def _copy(cursor: psycopg.Cursor[Any], trades: list[dict[str, Any]]) -> None:
+    columns = list(trades[0])
+    with cursor.copy(f"COPY {TradeRow.__tablename__} ({', '.join(columns)}) FROM STDIN") as copy:
         for trade in trades:
             copy.write_row([trade[name] for name in columns])
+
+
+def _measured(metrics: Metrics) -> dict[str, Any]:
+    return asdict(metrics) | {"max_drawdown_date": moment(metrics.max_drawdown_date)}
 
 
 def _trade(row_id: int, number: int, trade: Trade) -> dict[str, Any]:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, cast
+from itertools import accumulate
+from typing import Any
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
 
-from ntrader.errors import AmbiguousError, DatabaseError, NotFoundError
+from ntrader.errors import DatabaseError, NotFoundError
 from ntrader.settings import Settings
+from storage.columns import pick
+from storage.conditions import Filters
 from storage.database import connect, reading
 from storage.leases import is_alive
-
-MIN_PREFIX = 4
-
-_LAST = re.compile(r"^@last(?:~(\d{1,9}))?$")
-_PREFIX = re.compile(r"^[0-9a-f]{1,32}$")
+from storage.references import find_run_id
+from storage.search import Order, Page, count, find_page, stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class StoredRun:
     """A row of `backtest_runs` with its metrics, which only a successful run has."""
 
     run_id: UUID
+    name: str | None
     execution_status: str
     strategy_name: str
     strategy_type: str
@@ -76,69 +78,132 @@ class StoredRun:
     environment_fingerprint: str | None
     run_key: str | None
     result_digest: str | None
-    reproduced_from_run_id: int | None
+    reproduced_from: UUID | None
     sweep_id: int | None
     trial_number: int | None
     flow_run_id: UUID | None
     tags: dict[str, str]
     notes: str | None
+    archived: bool
     warnings: list[str]
     lease_owner: str | None
     lease_expires_at: datetime | None
-    total_return: float | None
-    final_balance: float | None
-    cagr: float | None
-    sharpe_ratio: float | None
-    sortino_ratio: float | None
-    max_drawdown: float | None
-    calmar_ratio: float | None
-    volatility: float | None
-    win_rate: float | None
-    profit_factor: float | None
-    total_trades: int | None
     created_at: datetime
     started_at: datetime
     finished_at: datetime | None
     metrics: StoredMetrics | None
 
 
-_RUN = [field.name for field in fields(StoredRun) if field.name != "metrics"]
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """A page of a list. `total` is how many runs there are on all pages, to the digit where `total_is_exact`."""
+
+    runs: list[StoredRun]
+    next_page_token: str | None
+    total: int
+    total_is_exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunTable:
+    """The same with columns of one's choice, a tuple a run."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+    next_page_token: str | None
+    total: int
+    total_is_exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTrade:
+    """A row of `trades`."""
+
+    trade_number: int
+    side: str
+    quantity: float
+    entry_time: datetime
+    entry_price: float
+    exit_time: datetime
+    exit_price: float
+    fees: float
+    pnl: float
+
+
+@dataclass(frozen=True, slots=True)
+class EquityPoint:
+    """Account equity at the close of a bar; `time` to the microsecond, as PostgreSQL has it."""
+
+    time: datetime
+    equity: float
+
+
+_RUN = [field.name for field in fields(StoredRun) if field.name not in {"metrics", "reproduced_from"}]
 _METRICS = [field.name for field in fields(StoredMetrics)]
-_SELECT = sql.SQL("SELECT {} FROM backtest_runs r LEFT JOIN performance_metrics m ON m.backtest_run_id = r.id").format(
-    sql.SQL(", ").join(
-        [
-            *(sql.Identifier("r", name) for name in _RUN),
-            *(
-                sql.SQL("{} AS {}").format(sql.Identifier("m", name), sql.Identifier(f"m_{name}"))
-                for name in ["backtest_run_id", *_METRICS]
-            ),
-        ]
-    )
-)
+# The metrics are read from the run's own copies: one table, one row.
+_WHOLE = sql.SQL(
+    "{}, (SELECT o.run_id FROM backtest_runs o WHERE o.id = r.reproduced_from_run_id) AS reproduced_from"
+).format(sql.SQL(", ").join(sql.Identifier("r", name) for name in (*_RUN, *_METRICS)))
 
 
-def list_runs(settings: Settings, limit: int) -> list[StoredRun]:
-    """The newest runs, newest first. Runs whose process has died are marked on the way."""
+def list_runs(settings: Settings, filters: Filters, order: Order, limit: int, token: str | None = None) -> RunPage:
+    """A page of whole runs. Runs whose process has died are marked on the way. Raises ConfigError for bad filters."""
     with reading(settings) as connection:
         mark_dead_runs(connection)
-        rows = connection.execute(
-            sql.SQL("{} ORDER BY r.created_at DESC, r.id DESC LIMIT %s").format(_SELECT), [limit]
-        ).fetchall()
-    return [_run(row) for row in rows]
+        page = find_page(connection, _WHOLE, filters, order, limit, token)
+        total, exact = _total(connection, filters, page, token)
+    return RunPage([_run(row) for row in page.rows], page.token, total, exact)
+
+
+def tabulate_runs(
+    settings: Settings, columns: Sequence[str], filters: Filters, order: Order, limit: int, token: str | None = None
+) -> RunTable:
+    """A page of the columns named (see `storage.columns.pick`). Raises ConfigError for what is no column."""
+    picked = pick(columns)
+    with reading(settings) as connection:
+        mark_dead_runs(connection)
+        page = find_page(connection, picked.statement, filters, order, limit, token)
+        total, exact = _total(connection, filters, page, token)
+    return RunTable(picked.names, [picked.values(row) for row in page.rows], page.token, total, exact)
+
+
+@contextmanager
+def streamed_runs(
+    settings: Settings, columns: Sequence[str], filters: Filters, order: Order, limit: int | None
+) -> Iterator[tuple[list[str], Iterator[tuple[Any, ...]]]]:
+    """Names and rows of any number of runs as they are in one moment, a thousand in memory at a time."""
+    picked = pick(columns)
+    with reading(settings) as connection:
+        mark_dead_runs(connection)
+        connection.execute("SET statement_timeout = 0")
+        with connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            rows = stream(connection, picked.statement, filters, order, limit)
+            yield picked.names, (picked.values(row) for row in rows)
 
 
 def get_run(settings: Settings, reference: str) -> StoredRun:
-    """The run named by uuid, unique prefix, `@last` or `@last~N`.
+    """The run named by uuid, unique prefix, `@last`, `@last~N` or name.
 
     Raises NotFoundError, or AmbiguousError listing the candidates.
     """
+    (run,) = get_runs(settings, [reference])
+    return run
+
+
+def get_runs(settings: Settings, references: Sequence[str]) -> list[StoredRun]:
+    """The runs in the order they were named; raises as `get_run` does."""
     with reading(settings) as connection:
         mark_dead_runs(connection)
-        run_id = _find(connection, reference.strip())
-        row = connection.execute(sql.SQL("{} WHERE r.run_id = %s").format(_SELECT), [run_id]).fetchone()
-    if row is None:
-        raise NotFoundError(f"run {reference!r} is gone")
-    return _run(row)
+        wanted = [find_run_id(connection, reference) for reference in references]
+        rows = connection.execute(
+            sql.SQL("SELECT {} FROM backtest_runs r WHERE r.run_id = ANY(%s)").format(_WHOLE), [wanted]
+        ).fetchall()
+    found = {row["run_id"]: _run(row) for row in rows}
+    gone = [reference for reference, run_id in zip(references, wanted, strict=True) if run_id not in found]
+    if gone:
+        raise NotFoundError(f"there is no run {gone[0]}", hint="`ntrader history list` shows what there is.")
+    return [found[run_id] for run_id in wanted]
 
 
 def find_run(settings: Settings, run_id: UUID) -> StoredRun | None:
@@ -147,6 +212,47 @@ def find_run(settings: Settings, run_id: UUID) -> StoredRun | None:
         return get_run(settings, str(run_id))
     except (NotFoundError, DatabaseError):
         return None
+
+
+def find_by_run_key(settings: Settings, run_key: str, *, other_than: UUID | None = None) -> StoredRun | None:
+    """The newest success with the run key: the same inputs, and so the same result."""
+    with reading(settings) as connection:
+        row = connection.execute(
+            sql.SQL(
+                "SELECT {} FROM backtest_runs r WHERE r.run_key = %s AND r.execution_status = 'success'"
+                " AND r.run_id IS DISTINCT FROM %s ORDER BY r.created_at DESC, r.id DESC LIMIT 1"
+            ).format(_WHOLE),
+            [run_key, other_than],
+        ).fetchone()
+    return _run(row) if row else None
+
+
+def get_trades(settings: Settings, run_id: UUID) -> list[StoredTrade]:
+    """The closed trades of a run, in the order they closed."""
+    with reading(settings) as connection:
+        rows = connection.execute(
+            sql.SQL(
+                "SELECT {} FROM trades t JOIN backtest_runs r ON r.id = t.backtest_run_id"
+                " WHERE r.run_id = %s ORDER BY t.trade_number"
+            ).format(sql.SQL(", ").join(sql.Identifier("t", field.name) for field in fields(StoredTrade))),
+            [run_id],
+        ).fetchall()
+    return [StoredTrade(**row) for row in rows]
+
+
+def get_equity(settings: Settings, run_id: UUID) -> list[EquityPoint]:
+    """The equity curve of a run; empty where it has none."""
+    with reading(settings) as connection:
+        row = connection.execute(
+            "SELECT c.steps, c.equity FROM equity_curves c JOIN backtest_runs r ON r.id = c.backtest_run_id"
+            " WHERE r.run_id = %s",
+            [run_id],
+        ).fetchone()
+    if row is None:
+        return []
+    began = datetime(1970, 1, 1, tzinfo=UTC)
+    times = (began + timedelta(microseconds=time // 1000) for time in accumulate(row["steps"]))
+    return [EquityPoint(time, equity) for time, equity in zip(times, row["equity"], strict=True)]
 
 
 def mark_dead_runs(connection: psycopg.Connection[dict[str, Any]]) -> int:
@@ -184,50 +290,18 @@ def sweep_dead_runs(settings: Settings) -> int:
         return mark_dead_runs(connection)
 
 
-def _find(connection: psycopg.Connection[dict[str, Any]], reference: str) -> UUID:
-    last = _LAST.match(reference)
-    if last:
-        return _nth_newest(connection, int(last.group(1) or 0), reference)
-    digits = reference.lower().replace("-", "")
-    if not _PREFIX.match(digits):
-        raise NotFoundError(
-            f"{reference!r} names no run", hint="Use a Run ID, its first 4 or more characters, or @last."
-        )
-    if len(digits) < MIN_PREFIX:
-        raise NotFoundError(f"{reference!r} is too short", hint=f"Give at least {MIN_PREFIX} characters of the Run ID.")
-    return _by_prefix(connection, digits, reference)
-
-
-def _nth_newest(connection: psycopg.Connection[dict[str, Any]], back: int, reference: str) -> UUID:
-    row = connection.execute(
-        "SELECT run_id FROM backtest_runs ORDER BY created_at DESC, id DESC LIMIT 1 OFFSET %s", [back]
-    ).fetchone()
-    if row is None:
-        raise NotFoundError(f"there is no run {reference}", hint="`ntrader history list` shows what there is.")
-    return cast("UUID", row["run_id"])
-
-
-def _by_prefix(connection: psycopg.Connection[dict[str, Any]], digits: str, reference: str) -> UUID:
-    first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
-    rows = connection.execute(
-        "SELECT run_id, strategy_name, instrument_symbol, created_at FROM backtest_runs"
-        " WHERE run_id BETWEEN %s AND %s ORDER BY run_id LIMIT 3",
-        [first, last],
-    ).fetchall()
-    if not rows:
-        raise NotFoundError(f"there is no run {reference}", hint="`ntrader history list` shows what there is.")
-    if len(rows) > 1:
-        lines = "".join(
-            f"\n  {row['run_id']}  {row['created_at'].astimezone(UTC):%Y-%m-%d %H:%M}"
-            f"  {row['strategy_name']} {row['instrument_symbol']}"
-            for row in rows
-        )
-        raise AmbiguousError(f"{reference!r} fits more than one run:{lines}", hint="Give more characters.")
-    return cast("UUID", rows[0]["run_id"])
+def _total(
+    connection: psycopg.Connection[dict[str, Any]], filters: Filters, page: Page, token: str | None
+) -> tuple[int, bool]:
+    """A first page with room left says it all; otherwise somebody has to count."""
+    if page.token is None and token is None:
+        return len(page.rows), True
+    total, exact = count(connection, filters)
+    return max(total, len(page.rows)), exact
 
 
 def _run(row: dict[str, Any]) -> StoredRun:
     metrics = None
-    if row["m_backtest_run_id"] is not None:
-        metrics = StoredMetrics(**{name: row[f"m_{name}"] for name in _METRICS})
-    return StoredRun(**{name: row[name] for name in _RUN}, metrics=metrics)
+    if row["execution_status"] == "success":
+        metrics = StoredMetrics(**{name: row[name] for name in _METRICS})
+    return StoredRun(**{name: row[name] for name in (*_RUN, "reproduced_from")}, metrics=metrics)

@@ -1,0 +1,28 @@
+"""Moments as people write them: a day, a time, or how long ago. Light: lists must not wait for pandas or pydantic."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from ntrader.errors import ConfigError
+
+_AGO = re.compile(r"(\d{1,6})\s*([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def parse_moment(text: str, *, now: datetime | None = None) -> datetime:
+    """`2024-01-31` (its midnight), `2024-01-31T14:00`, `7d`, `2w`, `12h` or `30m` ago; UTC unless it says otherwise.
+
+    Raises ConfigError.
+    """
+    ago = _AGO.fullmatch(text.strip())
+    try:
+        if ago:
+            return (now or datetime.now(UTC)) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        moment = datetime.fromisoformat(text.strip())
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise ConfigError(
+            f"{text!r} is not a date", hint="Write it like 2024-01-31, 2024-01-31T14:00, or 7d, 2w, 12h ago."
+        ) from None

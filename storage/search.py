@@ -1,0 +1,220 @@
+"""Finding runs: filters, order and page become one SQL statement, whose every value is a parameter.
+
+Each list is served by an index that begins with `archived` and then its order (storage/models.py), so that what a
+page costs does not depend on how many runs there are.
+"""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from ntrader.errors import ConfigError
+from storage.conditions import Filters, Values, conditions
+from storage.fields import ALIASES, FIELDS, LESS_IS_BETTER, METRICS, NEVER_NULL, SORTABLE
+
+Connection = psycopg.Connection[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """`descending` None means best first: newest, highest, or lowest where less is better."""
+
+    column: str = "created_at"
+    descending: bool | None = None
+
+    @property
+    def resolved(self) -> tuple[str, bool]:
+        """The column and whether it descends. Raises ConfigError for what no list can be sorted by."""
+        name = self.column.strip().lower().removeprefix("metrics.").replace("-", "_")
+        column = ALIASES.get(name, name)
+        if column not in SORTABLE:
+            raise _not_sortable(self.column, column)
+        best = column not in LESS_IS_BETTER
+        return column, best if self.descending is None else self.descending
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows as they come from the database; `token` names the next page, None after the last."""
+
+    rows: list[dict[str, Any]]
+    token: str | None
+
+
+def find_page(
+    connection: Connection,
+    columns: sql.Composable,
+    filters: Filters,
+    order: Order,
+    limit: int,
+    token: str | None = None,
+) -> Page:
+    """At most `limit` runs in order; ties by id, runs without the value last.
+
+    `columns` select from `backtest_runs r`. Pages neither repeat nor miss a run, whatever is added meanwhile. Raises
+    ConfigError for a token of another list.
+    """
+    column, descending = order.resolved
+    ranking = _Ranking(filters, column, descending)
+    rows: list[dict[str, Any]] = []
+    for statement in ranking.phases(columns, ranking.position(token)):
+        missing = limit + 1 - len(rows)
+        if missing > 0:
+            rows += connection.execute(statement, ranking.parameters | {"limit": missing}).fetchall()
+    more = len(rows) > limit
+    rows = rows[:limit]
+    return Page(rows, ranking.token(rows[-1]) if more else None)
+
+
+def stream(
+    connection: Connection, columns: sql.Composable, filters: Filters, order: Order, limit: int | None
+) -> Iterator[dict[str, Any]]:
+    """The same without pages, through a cursor of the server's: memory stays flat. Needs a transaction."""
+    ranking = _Ranking(filters, *order.resolved)
+    left = limit
+    for number, statement in enumerate(ranking.phases(columns, None)):
+        with connection.cursor(name=f"runs_{number}") as cursor:
+            cursor.itersize = 1_000
+            cursor.execute(statement, ranking.parameters | {"limit": left})
+            for row in cursor:
+                left = None if left is None else left - 1
+                yield row
+
+
+def count(connection: Connection, filters: Filters, *, cheap: float = 2_000.0) -> tuple[int, bool]:
+    """How many runs fit, and whether that is exact.
+
+    Where counting would cost more than `cheap` (in the planner's units, some 400 a millisecond) it is the planner's
+    estimate.
+    """
+    parameters: dict[str, Any] = {}
+    wanted = conditions(filters, Values(parameters))
+    if not filters.archived:
+        wanted.append(sql.SQL("NOT r.archived"))
+    source = sql.SQL("FROM backtest_runs r WHERE {}").format(sql.SQL(" AND ").join(wanted or [sql.SQL("TRUE")]))
+    (answer,) = connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) SELECT {}").format(source), parameters).fetchall()
+    plan = answer["QUERY PLAN"][0]["Plan"]
+    if plan["Total Cost"] > cheap:
+        return plan["Plan Rows"], False
+    (row,) = connection.execute(sql.SQL("SELECT count(*) AS number {}").format(source), parameters).fetchall()
+    return row["number"], True
+
+
+class _Ranking:
+    """One list: its condition, its order, and where a page of it begins.
+
+    Values that are there and values that are not are two statements. Each is one index scan in either direction,
+    which a comparison that may meet NULL would not be.
+    """
+
+    def __init__(self, filters: Filters, column: str, descending: bool) -> None:
+        self.parameters: dict[str, Any] = {}
+        self._column, self._descending, self._archived = column, descending, filters.archived
+        self._conditions = conditions(filters, Values(self.parameters))
+        self._mark = _fingerprint(filters)
+        # Metrics belong to successful runs alone. The planner, who does not know, would look through all of those.
+        self._valueless = bool(filters.statuses) and "success" not in filters.statuses and column in METRICS
+
+    def phases(self, columns: sql.Composable, position: tuple[Any, int] | None) -> Iterator[sql.Composed]:
+        """Statements with `limit` open. `position` is the value and the id of the row before."""
+        values, nulls = self._column not in NEVER_NULL and not self._valueless, self._column not in NEVER_NULL
+        if not values and not nulls:
+            values, nulls = True, False
+            yield self._statement(columns, position, null=None)
+            return
+        if values and (position is None or position[0] is not None):
+            yield self._statement(columns, position, null=False)
+        if nulls:
+            yield self._statement(columns, position if position and position[0] is None else None, null=True)
+
+    def _statement(
+        self, columns: sql.Composable, position: tuple[Any, int] | None, *, null: bool | None
+    ) -> sql.Composed:
+        column = sql.Identifier("r", self._column)
+        conditions = list(self._conditions)
+        if null is not None:
+            conditions.append(sql.SQL("{} IS NULL" if null else "{} IS NOT NULL").format(column))
+        if position is not None:
+            conditions.append(self._behind(column, *position, null=null))
+        way, nulls = ("DESC", "LAST") if self._descending else ("ASC", "FIRST")
+        # The index is DESC NULLS LAST; read backwards it is ASC NULLS FIRST. There are never both in one statement.
+        order = f"{{}} {way} NULLS {nulls}, r.id {way}" if null is not None else f"{{}} {way}, r.id {way}"
+        return sql.SQL("SELECT {}, {} AS ranked_by, r.id FROM {} WHERE {} ORDER BY {} LIMIT %(limit)s").format(
+            columns,
+            column,
+            self._source(),
+            sql.SQL(" AND ").join(conditions or [sql.SQL("TRUE")]),
+            sql.SQL(order).format(column),
+        )
+
+    def _behind(self, column: sql.Composable, value: Any, row_id: int, *, null: bool | None) -> sql.Composable:
+        sign = sql.SQL("<" if self._descending else ">")
+        self.parameters |= {"after_value": value, "after_id": row_id}
+        if null:
+            return sql.SQL("r.id {} %(after_id)s").format(sign)
+        return sql.SQL("({}, r.id) {} (%(after_value)s, %(after_id)s)").format(column, sign)
+
+    def _source(self) -> sql.Composable:
+        """With the archived runs there are two index scans, which PostgreSQL merges in order."""
+        if not self._archived:
+            return sql.SQL("(SELECT * FROM backtest_runs WHERE NOT archived) r")
+        return sql.SQL(
+            "(SELECT * FROM backtest_runs WHERE NOT archived UNION ALL SELECT * FROM backtest_runs WHERE archived) r"
+        )
+
+    def token(self, row: dict[str, Any]) -> str:
+        value = row["ranked_by"]
+        if isinstance(value, datetime | Decimal):
+            value = value.isoformat() if isinstance(value, datetime) else str(value)
+        content = [self._mark, self._column, self._descending, value, row["id"]]
+        return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
+
+    def position(self, token: str | None) -> tuple[Any, int] | None:
+        """Raises ConfigError for a token that is damaged or of another list."""
+        if token is None:
+            return None
+        try:
+            content = json.loads(base64.urlsafe_b64decode(token.strip() + "=" * (-len(token.strip()) % 4)))
+            mark, column, descending, value, row_id = content
+            position = (self._typed(value), int(row_id))
+        except (ValueError, TypeError, ArithmeticError):
+            hint = "Copy it whole from the end of the page before."
+            raise ConfigError(f"{token!r} is no page token", hint=hint) from None
+        if [mark, column, descending] != [self._mark, self._column, self._descending]:
+            raise ConfigError(
+                "the page token belongs to a list with other filters or another order",
+                hint="Repeat the options of the first page; only --limit and --columns may differ.",
+            )
+        return position
+
+    def _typed(self, value: Any) -> Any:
+        if value is None:
+            return None
+        if FIELDS[self._column] == "time":
+            return datetime.fromisoformat(value)
+        return Decimal(value) if self._column == "initial_capital" else float(value)
+
+
+def _fingerprint(filters: Filters) -> str:
+    """Without the execution dates: `7d` is another moment when the next page is asked for."""
+    filters = replace(filters, after=None, before=None)
+    return hashlib.sha256(repr(asdict(filters)).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def _not_sortable(given: str, column: str) -> ConfigError:
+    near = difflib.get_close_matches(column, [*SORTABLE, *ALIASES], n=1, cutoff=0.5)
+    known = ", ".join(SORTABLE)
+    return ConfigError(
+        f"runs cannot be sorted by {given!r}", hint=f"Did you mean {near[0]}?" if near else f"Known: {known}."
+    )
