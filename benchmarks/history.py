@@ -14,17 +14,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import resource
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
@@ -346,7 +341,9 @@ def main() -> None:
     settings = settings_of(base, options.runs)
     with database.connect(settings) as connection:
         version = database.schema_version(connection)
-        built = version and connection.execute("SELECT reltuples FROM pg_class WHERE relname = 'backtest_runs'").fetchone()
+        built = (
+            version and connection.execute("SELECT reltuples FROM pg_class WHERE relname = 'backtest_runs'").fetchone()
+        )
     if options.rebuild and version:
         migrations.downgrade(settings, "base")
     if options.rebuild or not built or built["reltuples"] < options.runs * 0.9:

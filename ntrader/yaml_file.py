@@ -1,4 +1,4 @@
-"""YAML in: plain data out, or a ConfigError that names file and line.
+"""YAML in: plain data out, or a ConfigError that names file and line. And the way back.
 
 Stricter and less surprising than YAML 1.1: `ON` and `NO` are symbols, `1e5` is a number, `15:30` is text, a key given
 twice is an error, and dates stay text, so that a bad one is reported like any other bad value.
@@ -137,3 +137,21 @@ def _children(node: yaml.Node) -> list[yaml.Node]:
 
 def _refusal(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts quotes around whatever any YAML, ours or 1.1, would not take for text."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+_Dumper.yaml_implicit_resolvers = {
+    key: [*yaml.SafeDumper.yaml_implicit_resolvers.get(key, []), *_Loader.yaml_implicit_resolvers.get(key, [])]
+    for key in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+}
+
+
+def dump_yaml(data: dict[str, Any]) -> str:
+    """Text that `read_yaml` reads as the same data."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)

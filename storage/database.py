@@ -33,6 +33,16 @@ if TYPE_CHECKING:
 
 HEAD = "002_make_history_fast"
 CONNECT_TIMEOUT = 10
+# Lists are read from memory, a page at a time: fetching a row is cheap, looking at many index entries is what costs.
+# PostgreSQL's own figures are for disks; with them it reads 25,000 entries of an index to be spared 50 rows.
+PLANNER = {
+    "random_page_cost": "0.3",
+    "seq_page_cost": "0.3",
+    "cpu_operator_cost": "0.005",
+    "cpu_index_tuple_cost": "0.01",
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+}
 
 _SCHEMES = {"postgres", "postgresql"}
 _EXAMPLE = "Write it like postgresql://user:password@host:5432/database."
@@ -106,7 +116,7 @@ def session_options(settings: Settings, *, reading: bool = False) -> str:
     """Reading forces custom plans: a generic one took 845 ms where the right index takes 0.2."""
     wanted = {"timezone": "UTC", "statement_timeout": str(settings.db_statement_timeout)}
     if reading:
-        wanted |= {"plan_cache_mode": "force_custom_plan", "random_page_cost": "1.1"}
+        wanted |= {"plan_cache_mode": "force_custom_plan"} | PLANNER
     return " ".join(f"-c {name}={value}" for name, value in wanted.items())
 
 

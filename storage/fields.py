@@ -87,3 +87,9 @@ SORTABLE = (
 # Where less is better. Drawdowns and average losses are negative: more is better.
 LESS_IS_BETTER = frozenset({"volatility", "kurtosis", "losing_trades", "execution_duration_seconds"})
 NEVER_NULL = frozenset({"created_at", "started_at", "initial_capital"})
+# Whole numbers among the numbers.
+COUNTS = frozenset(
+    {"total_trades", "winning_trades", "losing_trades", "return_observations", "sweep_id", "trial_number"}
+)
+# Fractions, which people read in percent.
+FRACTIONS = frozenset({"total_return", "cagr", "max_drawdown", "volatility", "win_rate"})

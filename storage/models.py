@@ -52,8 +52,8 @@ METRICS = (
 # What else a list can be sorted by; created_at has an index of its own.
 SORTABLE_COLUMNS = ("started_at", "finished_at", "start_date", "end_date", "execution_duration_seconds",
                     "initial_capital")  # fmt: skip
-# Within one strategy the best of it may lie deep in the ranking of all.
-RANKED_WITHIN_STRATEGY = ("sharpe_ratio", "total_return")
+# The best of one strategy or symbol may lie deep in the ranking of all.
+RANKED_WITHIN = ("sharpe_ratio", "total_return")
 _COUNTS = ("total_trades", "winning_trades", "losing_trades", "return_observations")
 _FLOATS = tuple(name for name in METRICS if name not in (*_COUNTS, "max_drawdown_date"))
 
@@ -91,9 +91,12 @@ def finite(*columns: str) -> tuple[CheckConstraint, ...]:
 
 
 def _newest(name: str, *columns: str) -> Index:
-    """For lists by date, of one kind of run. `archived` leads: what was put away must not be waded through."""
+    """For lists by date, of one kind of run. `archived` leads: what was put away must not be waded through.
+
+    NULLS LAST in every index and every list, also where there are no NULLs: otherwise one does not fit the other.
+    """
     return Index(
-        f"ix_backtest_runs_{name}", "archived", *columns, text("created_at DESC"), text("id DESC"),
+        f"ix_backtest_runs_{name}", "archived", *columns, text("created_at DESC NULLS LAST"), text("id DESC"),
     )  # fmt: skip
 
 
@@ -200,11 +203,14 @@ class BacktestRun(SQLModel, table=True):
         _newest("strategy_name_instrument_symbol", "strategy_name", "instrument_symbol"),
         _newest("strategy_type", "strategy_type"),
         _newest("data_source", "data_source"),
-        Index("ix_backtest_runs_unsuccessful", "archived", "execution_status", text("created_at DESC"), text("id DESC"),
-              "strategy_name", "instrument_symbol", postgresql_where=text("execution_status <> 'success'")),
+        Index("ix_backtest_runs_unsuccessful", "archived", "execution_status", text("created_at DESC NULLS LAST"), text("id DESC"),
+              postgresql_where=text("execution_status <> 'success'")),
+        Index("ix_backtest_runs_unsuccessful_strategy_name", "archived", "execution_status", "strategy_name",
+              text("created_at DESC NULLS LAST"), text("id DESC"),
+              postgresql_where=text("execution_status <> 'success'")),
         Index("ix_backtest_runs_sweep_id", "sweep_id", "trial_number", postgresql_where=text("sweep_id IS NOT NULL")),
         *(_ranked(name) for name in (*METRICS, *SORTABLE_COLUMNS)),
-        *(_ranked(name, "strategy_name") for name in RANKED_WITHIN_STRATEGY),
+        *(_ranked(name, kind) for kind in ("strategy_name", "instrument_symbol") for name in RANKED_WITHIN),
         Index("ix_backtest_runs_tags", "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}),
         Index("ix_backtest_runs_parameters", "parameters", postgresql_using="gin",
               postgresql_ops={"parameters": "jsonb_path_ops"}),

@@ -37,7 +37,7 @@ def _nth_newest(connection: psycopg.Connection[dict[str, Any]], back: int, refer
     """The one place that counts its way: `@last~N` has no other meaning, and an index alone answers it."""
     row = connection.execute(
         "SELECT run_id FROM backtest_runs WHERE id = (SELECT id FROM backtest_runs WHERE NOT archived"
-        " ORDER BY created_at DESC, id DESC LIMIT 1 OFFSET %s)",
+        " ORDER BY created_at DESC NULLS LAST, id DESC LIMIT 1 OFFSET %s)",
         [back],
     ).fetchone()
     if row is None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from itertools import product
 from typing import Any
 
 import psycopg
@@ -24,6 +25,9 @@ from storage.conditions import Filters, Values, conditions
 from storage.fields import ALIASES, FIELDS, LESS_IS_BETTER, METRICS, NEVER_NULL, SORTABLE
 
 Connection = psycopg.Connection[dict[str, Any]]
+
+
+MOST_BRANCHES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,58 +124,54 @@ class _Ranking:
 
     def __init__(self, filters: Filters, column: str, descending: bool) -> None:
         self.parameters: dict[str, Any] = {}
-        self._column, self._descending, self._archived = column, descending, filters.archived
-        self._conditions = conditions(filters, Values(self.parameters))
+        values = Values(self.parameters)
+        # Metrics belong to successful runs alone. The planner, who does not know, would look through all of those for
+        # a failed one that has any.
+        if filters.statuses and "success" not in filters.statuses and column in METRICS:
+            column = "created_at"
+        self._column, self._descending = column, descending
+        self._branches = [
+            sql.SQL(" AND ").join([sql.SQL("r.archived = {}").format(archived), *conditions(branch, values)])
+            for branch in _branches(filters, column)
+            for archived in ((False, True) if filters.archived else (False,))
+        ]
         self._mark = _fingerprint(filters)
-        # Metrics belong to successful runs alone. The planner, who does not know, would look through all of those.
-        self._valueless = bool(filters.statuses) and "success" not in filters.statuses and column in METRICS
 
     def phases(self, columns: sql.Composable, position: tuple[Any, int] | None) -> Iterator[sql.Composed]:
         """Statements with `limit` open. `position` is the value and the id of the row before."""
-        values, nulls = self._column not in NEVER_NULL and not self._valueless, self._column not in NEVER_NULL
-        if not values and not nulls:
-            values, nulls = True, False
-            yield self._statement(columns, position, null=None)
-            return
-        if values and (position is None or position[0] is not None):
+        if position is None or position[0] is not None:
             yield self._statement(columns, position, null=False)
-        if nulls:
+        if self._column not in NEVER_NULL:
             yield self._statement(columns, position if position and position[0] is None else None, null=True)
 
-    def _statement(
-        self, columns: sql.Composable, position: tuple[Any, int] | None, *, null: bool | None
-    ) -> sql.Composed:
+    def _statement(self, columns: sql.Composable, position: tuple[Any, int] | None, *, null: bool) -> sql.Composed:
         column = sql.Identifier("r", self._column)
-        conditions = list(self._conditions)
-        if null is not None:
-            conditions.append(sql.SQL("{} IS NULL" if null else "{} IS NOT NULL").format(column))
+        wanted: list[sql.Composable] = [sql.SQL("{} IS NULL" if null else "{} IS NOT NULL").format(column)]
         if position is not None:
-            conditions.append(self._behind(column, *position, null=null))
-        way, nulls = ("DESC", "LAST") if self._descending else ("ASC", "FIRST")
-        # The index is DESC NULLS LAST; read backwards it is ASC NULLS FIRST. There are never both in one statement.
-        order = f"{{}} {way} NULLS {nulls}, r.id {way}" if null is not None else f"{{}} {way}, r.id {way}"
-        return sql.SQL("SELECT {}, {} AS ranked_by, r.id FROM {} WHERE {} ORDER BY {} LIMIT %(limit)s").format(
-            columns,
-            column,
-            self._source(),
-            sql.SQL(" AND ").join(conditions or [sql.SQL("TRUE")]),
-            sql.SQL(order).format(column),
+            wanted.append(self._behind(column, *position))
+        template = "SELECT {}, {} AS ranked_by, r.id FROM backtest_runs r WHERE {} AND {} ORDER BY {} LIMIT %(limit)s"
+        scans = [
+            sql.SQL(template).format(columns, column, branch, sql.SQL(" AND ").join(wanted), self._order("r.", column))
+            for branch in self._branches
+        ]
+        if len(scans) == 1:
+            return scans[0]
+        return sql.SQL("SELECT * FROM ({}) u ORDER BY {} LIMIT %(limit)s").format(
+            sql.SQL(" UNION ALL ").join(sql.SQL("({})").format(scan) for scan in scans),
+            self._order("u.", sql.SQL("u.ranked_by")),
         )
 
-    def _behind(self, column: sql.Composable, value: Any, row_id: int, *, null: bool | None) -> sql.Composable:
+    def _order(self, table: str, column: sql.Composable) -> sql.Composable:
+        """The indexes are DESC NULLS LAST; read backwards they are ASC NULLS FIRST. No statement meets both kinds."""
+        words = f"{{}} DESC NULLS LAST, {table}id DESC" if self._descending else f"{{}} ASC NULLS FIRST, {table}id ASC"
+        return sql.SQL(words).format(column)
+
+    def _behind(self, column: sql.Composable, value: Any, row_id: int) -> sql.Composable:
         sign = sql.SQL("<" if self._descending else ">")
         self.parameters |= {"after_value": value, "after_id": row_id}
-        if null:
+        if value is None:
             return sql.SQL("r.id {} %(after_id)s").format(sign)
         return sql.SQL("({}, r.id) {} (%(after_value)s, %(after_id)s)").format(column, sign)
-
-    def _source(self) -> sql.Composable:
-        """With the archived runs there are two index scans, which PostgreSQL merges in order."""
-        if not self._archived:
-            return sql.SQL("(SELECT * FROM backtest_runs WHERE NOT archived) r")
-        return sql.SQL(
-            "(SELECT * FROM backtest_runs WHERE NOT archived UNION ALL SELECT * FROM backtest_runs WHERE archived) r"
-        )
 
     def token(self, row: dict[str, Any]) -> str:
         value = row["ranked_by"]
@@ -204,6 +204,20 @@ class _Ranking:
         if FIELDS[self._column] == "time":
             return datetime.fromisoformat(value)
         return Decimal(value) if self._column == "initial_capital" else float(value)
+
+
+def _branches(filters: Filters, column: str) -> list[Filters]:
+    """One index scan for each strategy and symbol, merged, instead of one that meets them all by chance.
+
+    Only created_at has indexes that begin with either.
+    """
+    pairs = list(product(filters.strategies or (None,), filters.symbols or (None,)))
+    if column != "created_at" or not 1 < len(pairs) <= MOST_BRANCHES:
+        return [filters]
+    return [
+        replace(filters, strategies=(strategy,) if strategy else (), symbols=(symbol,) if symbol else ())
+        for strategy, symbol in dict.fromkeys(pairs)
+    ]
 
 
 def _fingerprint(filters: Filters) -> str:

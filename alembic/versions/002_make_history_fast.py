@@ -30,7 +30,7 @@ SORTABLE = (
     *("expectancy", "avg_win", "avg_loss", "skewness", "kurtosis", "return_observations"),
     *("started_at", "finished_at", "start_date", "end_date", "execution_duration_seconds", "initial_capital"),
 )
-RANKED_WITHIN_STRATEGY = ("sharpe_ratio", "total_return")
+RANKED_WITHIN = ("sharpe_ratio", "total_return")
 NEWEST = {
     "strategy_name": ("strategy_name",),
     "instrument_symbol": ("instrument_symbol",),
@@ -53,7 +53,8 @@ BEGIN
     fixed.parameters := OLD.parameters; -- generated, and not yet there
     IF fixed *<> OLD THEN -- to the bit: 0 and -0, 1.0 and 1.00 are equal to <>
         RAISE EXCEPTION 'run % is finished (%) and cannot be changed', OLD.run_id, OLD.execution_status
-            USING ERRCODE = 'restrict_violation', HINT = 'Only name, tags, notes and archived of a finished run may change.';
+            USING ERRCODE = 'restrict_violation',
+                  HINT = 'Only name, tags, notes and archived of a finished run may change.';
     END IF;
     RETURN NEW;
 END $$;
@@ -162,12 +163,13 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION remember_deleted_run()")
     op.drop_table("deleted_runs")
     _turn_curves_into_bytes()
-    for name in (*NEWEST, "name", "unsuccessful", "sweep_id", "tags", "parameters"):
+    for name in (*NEWEST, "name", "unsuccessful", "unsuccessful_strategy_name", "sweep_id", "tags", "parameters"):
         op.drop_index(f"ix_backtest_runs_{name}", "backtest_runs")
     for name in SORTABLE:
         op.drop_index(f"ix_backtest_runs_by_{name}", "backtest_runs")
-    for name in RANKED_WITHIN_STRATEGY:
+    for name in RANKED_WITHIN:
         op.drop_index(f"ix_backtest_runs_strategy_name_by_{name}", "backtest_runs")
+        op.drop_index(f"ix_backtest_runs_instrument_symbol_by_{name}", "backtest_runs")
     op.drop_index("ix_backtest_runs_newest", "backtest_runs")
     op.create_index(
         "ix_backtest_runs_newest",
@@ -201,9 +203,7 @@ def _let_people_say_more() -> None:
     op.create_check_constraint(
         op.f("ck_backtest_runs_name"), "backtest_runs", "name !~ '^@|^[0-9a-fA-F-]*$' AND length(name) <= 200"
     )
-    op.add_column(
-        "backtest_runs", sa.Column("archived", sa.Boolean(), server_default=sa.text("false"), nullable=False)
-    )
+    op.add_column("backtest_runs", sa.Column("archived", sa.Boolean(), server_default=sa.text("false"), nullable=False))
     op.add_column(
         "backtest_runs",
         sa.Column(
@@ -217,21 +217,26 @@ def _let_people_say_more() -> None:
 
 
 def _create_indexes() -> None:
-    newest = ["created_at DESC", "id DESC"]
+    newest = ["created_at DESC NULLS LAST", "id DESC"]
     op.drop_index("ix_backtest_runs_newest", "backtest_runs")
     _index("newest", "archived", *newest)
     for name, columns in NEWEST.items():
         _index(name, "archived", *columns, *newest)
-    _index("unsuccessful", "archived", "execution_status", *newest, "strategy_name", "instrument_symbol",
-           postgresql_where=sa.text("execution_status <> 'success'"))  # fmt: skip
+    unsuccessful = sa.text("execution_status <> 'success'")
+    _index("unsuccessful", "archived", "execution_status", *newest, postgresql_where=unsuccessful)
+    _index("unsuccessful_strategy_name", "archived", "execution_status", "strategy_name", *newest,
+           postgresql_where=unsuccessful)  # fmt: skip
     _index("sweep_id", "sweep_id", "trial_number", postgresql_where=sa.text("sweep_id IS NOT NULL"))
     _index("name", "name", unique=True, postgresql_where=sa.text("name IS NOT NULL"))
     for column in SORTABLE:
         _index(f"by_{column}", "archived", f"{column} DESC NULLS LAST", "id DESC",
                "strategy_name", "instrument_symbol", "created_at")  # fmt: skip
-    for column in RANKED_WITHIN_STRATEGY:
-        _index(f"strategy_name_by_{column}", "archived", "strategy_name", f"{column} DESC NULLS LAST", "id DESC",
-               "instrument_symbol", "created_at")  # fmt: skip
+    for column in RANKED_WITHIN:
+        ranked = (f"{column} DESC NULLS LAST", "id DESC")
+        _index(f"strategy_name_by_{column}", "archived", "strategy_name", *ranked, "instrument_symbol", "created_at")
+        _index(
+            f"instrument_symbol_by_{column}", "archived", "instrument_symbol", *ranked, "strategy_name", "created_at"
+        )
     for column in ("tags", "parameters"):
         _index(column, column, postgresql_using="gin", postgresql_ops={column: "jsonb_path_ops"})
 
