@@ -238,7 +238,9 @@ def queries() -> dict[str, list[tuple[str, Query]]]:
         "common strategy": {"strategies": (strategy(0),)},
         "any strategy": {"strategies": lambda chance: (strategy(chance.randrange(STRATEGIES)),)},
         "rare strategy": {"strategies": (strategy(STRATEGIES - 1),)},
-        "two strategies": {"strategies": lambda chance: (strategy(chance.randrange(3)), strategy(chance.randrange(30)))},
+        "two strategies": {
+            "strategies": lambda chance: (strategy(chance.randrange(3)), strategy(chance.randrange(STRATEGIES)))
+        },
         "strategy type": {"strategy_type": lambda chance: chance.choice(("momentum", "custom", "breakout"))},
         "common symbol": {"symbols": (symbol(0),)},
         "any symbol": {"symbols": lambda chance: (symbol(chance.randrange(SYMBOLS)),)},
@@ -282,7 +284,8 @@ def queries() -> dict[str, list[tuple[str, Query]]]:
               "best return": Order("total_return"), "best drawdown": Order("max_drawdown")}  # fmt: skip
     groups: dict[str, list[tuple[str, Query]]] = {
         "every sort, both ways": [
-            (f"{column} {'desc' if way else 'asc'}", listing(Order(column, way))) for column in SORTABLE for way in (True, False)
+            (f"{column} {'desc' if way else 'asc'}", listing(Order(column, way)))
+            for column in SORTABLE for way in (True, False)
         ],
         "deep pages": [
             (f"{column} {'desc' if way else 'asc'}", deep(Order(column, way)))
@@ -346,7 +349,7 @@ def main() -> None:
         )
     if options.rebuild and version:
         migrations.downgrade(settings, "base")
-    if options.rebuild or not built or built["reltuples"] < options.runs * 0.9:
+    if options.rebuild or not known or known["reltuples"] < options.runs * 0.9:
         build(settings, options.runs, options.curves)
     measure_queries(settings, options.repeats, verbose=options.verbose)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -128,7 +129,5 @@ def _end(text: str | None) -> datetime | None:
     if not text:
         return None
     moment = parse_moment(text)
-    bare = len(text.strip()) <= len("2024-01-31") and moment == moment.astimezone(UTC).replace(
-        hour=0, minute=0, second=0
-    )
+    bare = re.fullmatch(r"[0-9W-]{7,10}", text.strip()) is not None
     return moment + timedelta(days=1, microseconds=-1) if bare else moment

@@ -31,9 +31,8 @@ from cli.filters import (
     order,
     strategy_name,
 )
-from cli.formats import Format, destination, text, write
+from cli.formats import UNDEFINED, Format, destination, text, write
 from cli.output import (
-    UNDEFINED,
     cell,
     day,
     heading,
@@ -373,7 +372,8 @@ def _say_strategy(runs: list[StoredRun]) -> None:
     columns = [heading("run_id"), heading("created_at"), heading("instrument_symbol"),
                *((name, "right") for name in tried), heading("total_return"), heading("sharpe_ratio"),
                ("Change", "right"), heading("max_drawdown"), heading("execution_status")]  # fmt: skip
-    rows, before = [], None
+    rows: list[list[str]] = []
+    before: float | None = None
     for run in runs:
         sharpe = run.metrics.sharpe_ratio if run.metrics else None
         change = None if sharpe is None or before is None else sharpe - before

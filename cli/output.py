@@ -115,7 +115,7 @@ def cell(column: str, value: Any) -> str:
         return moment(value)
     if column in {"parameters", "tags"}:
         return parameters_text(value) or UNDEFINED
-    return number(value) if isinstance(value, float | Decimal) else printable(text(value))
+    return number(float(value)) if isinstance(value, float | Decimal) else printable(text(value))
 
 
 def parameters_text(parameters: Mapping[str, Any]) -> str:

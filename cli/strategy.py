@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cli.output import UNDEFINED, say, say_json, say_pairs, say_table
+from cli.formats import UNDEFINED
+from cli.output import say, say_json, say_pairs, say_table
 
 app = typer.Typer(help="List strategies and show their parameters.", no_args_is_help=True, rich_markup_mode=None)
 
