@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -111,10 +112,45 @@ def test_an_upgrade_waits_longer_than_a_query_may_take(empty: Settings) -> None:
 def test_an_upgrade_that_fails_leaves_nothing_behind(empty: Settings) -> None:
     with database.transaction(empty) as connection:
         connection.execute(text("CREATE TABLE trades (id int)"))
-    with pytest.raises(SchemaError, match=r'a table is there already, but not from a migration.*"trades"') as caught:
+    with pytest.raises(
+        SchemaError, match=r'migration 001_\w+ failed and changed nothing: .*"trades" is there'
+    ) as caught:
         migrations.upgrade(empty)
     assert "empty database" in (caught.value.hint or "")
     assert tables(empty) == {"trades"}
+
+
+FAILS_HALF_WAY = """
+from alembic import op
+revision, down_revision = "999_fails_half_way", {head!r}
+def upgrade():
+    op.execute("CREATE TABLE half_made (id int)")
+    op.execute("ALTER TABLE trades ADD COLUMN pnl int")
+"""
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The project's migrations, and one more that fails on its second statement."""
+    scripts = tmp_path / "alembic"
+    shutil.copytree(PROJECT / "alembic", scripts)
+    (scripts / "versions" / "999_fails_half_way.py").write_text(FAILS_HALF_WAY.format(head=database.HEAD))
+    monkeypatch.setattr(migrations, "_scripts", lambda: scripts)
+    return scripts
+
+
+@pytest.mark.parametrize("before", [None, database.HEAD])
+def test_a_migration_that_fails_half_way_changes_nothing_and_is_named(
+    before: str | None, empty: Settings, failing: Path
+) -> None:
+    if before:
+        migrations.upgrade(empty, before)
+    found = tables(empty)
+    with pytest.raises(SchemaError, match=r'^the migration 999_fails_half_way failed and .*"pnl"') as caught:
+        migrations.upgrade(empty)
+    assert "`ntrader db upgrade` again" in (caught.value.hint or "")
+    assert migrations.current(empty) == before
+    assert tables(empty) == found
 
 
 @pytest.mark.parametrize("action", [migrations.upgrade, migrations.downgrade])
