@@ -214,14 +214,14 @@ def _transaction[T](session: Session, action: Callable[[Session], T]) -> T:
 
 
 def _version(session: Session) -> Verdict:
-    return _version_verdict(session.row("SHOW server_version")["server_version"])
+    name = session.row("SHOW server_version")["server_version"].partition(" ")[0]
+    return _version_verdict(name, session.connection.info.server_version // 10_000)
 
 
-def _version_verdict(version: str) -> Verdict:
-    found = f"PostgreSQL {version.split(maxsplit=1)[0]}"
-    if int(version.split(maxsplit=1)[0].split(".", maxsplit=1)[0]) < OLDEST_VERSION:
-        return wrong(found, f"Upgrade the server to PostgreSQL {OLDEST_VERSION} or later.")
-    return ok(found)
+def _version_verdict(name: str, major: int) -> Verdict:
+    if major < OLDEST_VERSION:
+        return wrong(f"PostgreSQL {name}", f"Upgrade the server to PostgreSQL {OLDEST_VERSION} or later.")
+    return ok(f"PostgreSQL {name}")
 
 
 def _clock(session: Session) -> Verdict:

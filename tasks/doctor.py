@@ -43,6 +43,7 @@ def _version(api_url: str) -> str:
     """` 3.8.8`; empty where the server does not say, because it wants a login first."""
     try:
         with urllib.request.urlopen(f"{api_url.rstrip('/')}/admin/version", timeout=_TIMEOUT) as answer:
-            return f" {json.loads(answer.read(100))}"
+            version = json.loads(answer.read(100))
+            return f" {version}" if isinstance(version, str) else ""
     except (OSError, ValueError):
         return ""

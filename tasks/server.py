@@ -28,7 +28,7 @@ from urllib.parse import quote
 
 from ntrader import progress
 from ntrader.errors import ServiceError
-from ntrader.settings import Settings
+from ntrader.settings import Settings, mask_url
 from storage import local
 from storage.leases import is_dead, owner_of
 
@@ -233,6 +233,7 @@ def _healthy(api_url: str) -> bool:
 
 def require_answer(api_url: str) -> None:
     """Somebody else's server may want a login: whatever it answers, it is there. Raises ServiceError if it does not."""
+    shown = mask_url(api_url) if "@" in api_url else api_url
     try:
         with urllib.request.urlopen(f"{api_url.rstrip('/')}/health", timeout=_FOREIGN_TIMEOUT) as answer:
             if answer.read(100).strip() == b"true":
@@ -242,11 +243,11 @@ def require_answer(api_url: str) -> None:
             return
     except (OSError, ValueError) as error:
         raise ServiceError(
-            f"no Prefect server answers at PREFECT_API_URL {api_url}: {getattr(error, 'reason', error)}",
+            f"no Prefect server answers at PREFECT_API_URL {shown}: {getattr(error, 'reason', error)}",
             hint="Start it, correct PREFECT_API_URL, or unset it to use a local one.",
         ) from error
     raise ServiceError(
-        f"what answers at PREFECT_API_URL {api_url} is not Prefect's API", hint="Its URL usually ends in /api."
+        f"what answers at PREFECT_API_URL {shown} is not Prefect's API", hint="Its URL usually ends in /api."
     )
 
 

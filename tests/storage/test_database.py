@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import subprocess
 import threading
 import traceback
 from collections.abc import Iterator
@@ -34,7 +32,7 @@ from ntrader.errors import (
 from ntrader.settings import Settings
 from storage import database, local
 from tests.conftest import administer, dispose_engines
-from tests.storage.conftest import OWNER, PASSWORD, Server, free_port
+from tests.storage.conftest import OWNER, PASSWORD, Server, free_port, take_memory_from
 
 USUAL = {"user": "u", "password": "p", "host": "h", "port": "5433", "dbname": "d"}
 WITHOUT_PORT = {name: value for name, value in USUAL.items() if name != "port"}
@@ -622,15 +620,6 @@ def test_a_server_out_of_memory_says_so(settings: Settings) -> None:
     ):
         take_memory_from(connection.info.backend_pid, local.status(settings.home).data_directory)
         connection.execute("SELECT length(string_agg(repeat('x', 1000000), '')) FROM generate_series(1, 800)")
-
-
-def take_memory_from(pid: int, data: Path) -> None:
-    """Leave a process of the server 100 MB above what it has reserved."""
-    limit = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE") + 100_000_000
-    owner = data.stat()
-    # Root itself may not, in a container; the server's own user may.
-    identity = {"user": owner.st_uid, "group": owner.st_gid} if os.geteuid() == 0 else {}
-    subprocess.run(["prlimit", "--pid", str(pid), f"--as={limit}"], check=True, cwd="/", **identity)  # type: ignore[call-overload]
 
 
 def test_a_full_disk_is_called_that(at16: Settings) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,11 +17,11 @@ from sqlmodel import SQLModel
 
 from ntrader.errors import SchemaError
 from ntrader.settings import Settings
-from storage import database, local, migrations, models, recording
+from storage import database, migrations, models, recording
 from storage.database import connect
 from tests import factories
 from tests.conftest import administer, create_database, dispose_engines, settings_for
-from tests.storage.conftest import free_port
+from tests.storage.conftest import free_port, with_a_migration_that_fails
 
 PROJECT = Path(__file__).resolve().parents[2]
 TABLES = {"backtest_runs", "performance_metrics", "equity_curves", "trades"}
@@ -44,16 +43,6 @@ for _ in range(8):
 os.close(go)
 print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
 """
-
-
-@pytest.fixture
-def empty(home: Path) -> Iterator[Settings]:
-    """Settings with a database in which there is nothing."""
-    local.ensure_running(home)
-    name = create_database(home)
-    yield settings_for(home, name)
-    dispose_engines()
-    administer(home, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def ask(settings: Settings, query: str) -> list[tuple[object, ...]]:
@@ -120,21 +109,9 @@ def test_an_upgrade_that_fails_leaves_nothing_behind(empty: Settings) -> None:
     assert tables(empty) == {"trades"}
 
 
-FAILS_HALF_WAY = """
-from alembic import op
-revision, down_revision = "999_fails_half_way", {head!r}
-def upgrade():
-    op.execute("CREATE TABLE half_made (id int)")
-    op.execute("ALTER TABLE trades ADD COLUMN pnl int")
-"""
-
-
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The project's migrations, and one more that fails on its second statement."""
-    scripts = tmp_path / "alembic"
-    shutil.copytree(PROJECT / "alembic", scripts)
-    (scripts / "versions" / "999_fails_half_way.py").write_text(FAILS_HALF_WAY.format(head=database.HEAD))
+    scripts = with_a_migration_that_fails(tmp_path)
     monkeypatch.setattr(migrations, "_scripts", lambda: scripts)
     return scripts
 
