@@ -123,9 +123,9 @@ def skipped(found: str) -> Verdict:
 def examine(settings: Settings) -> list[Finding]:
     """Every check, in the order in which to mend things. Never raises what it was asked to find."""
     here = [Finding.of("Disk", _disk(settings.home)), Finding.of("Recording", _recording(settings))]
-    running = settings.embedded and local.status(settings.home).running
     try:
         url = _url(settings)
+        running = settings.embedded and local.status(settings.home).running
         connection = connect(settings)
     except ConfigError as error:
         return [*_stopped_at("DATABASE_URL", error), *here]
@@ -494,7 +494,10 @@ _CHECKS = (
 
 
 def _disk(folder: Path) -> Verdict:
-    return _space(next(parent for parent in (folder, *folder.parents) if parent.is_dir()))
+    try:
+        return _space(next(parent for parent in (folder, *folder.parents) if parent.exists()))
+    except OSError as error:
+        return wrong(f"{folder}: {error.strerror}", "Choose another folder with NTRADER_HOME.")
 
 
 def _space(folder: Path) -> Verdict:

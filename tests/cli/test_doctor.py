@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +57,19 @@ def test_several_things_wrong_are_named_with_their_fixes(here: Here, monkeypatch
     assert all(check["fix"] for check in wrong)
     assert answer.err.startswith("Error: something is wrong with DATABASE_URL, Prefect server\n")
     assert "secret" not in answer.out + answer.err
+
+
+def test_a_home_that_cannot_be_used(here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.delenv("DATABASE_URL")
+    monkeypatch.setenv("NTRADER_HOME", str(tmp_path / "file" / "home"))
+
+    answer = here("doctor", "--json")
+
+    (wrong,) = [check for check in json.loads(answer.out)["checks"] if check["state"] == "wrong"]
+    assert (answer.code, wrong["name"]) == (5, "Server")
+    assert str(tmp_path / "file") in wrong["found"]
+    assert "NTRADER_HOME" in wrong["fix"]
 
 
 def test_a_setting_that_does_not_fit_is_a_usage_error_as_everywhere(
