@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from cli import data, db, history, run, services, strategy
+from cli import data, db, doctor, history, run, services, strategy
 from cli.output import complain
 from ntrader.errors import (
     AmbiguousError,
@@ -57,6 +57,7 @@ app.add_typer(history.app, name="history")
 app.add_typer(strategy.app, name="strategy")
 app.add_typer(data.app, name="data")
 app.add_typer(db.app, name="db")
+app.command("doctor")(doctor.doctor)
 app.command("status")(services.status)
 app.command("down")(services.down)
 

@@ -64,6 +64,13 @@ _STARTING = ("starting up", "shutting down", "in recovery mode", "not yet accept
              "Broken pipe", "SSL connection has been closed", "EOF detected", "terminating connection",
              "the connection is lost", "the connection is closed", "timeout expired",
              "No such file or directory")  # fmt: skip
+# At which door a connection is turned away: the doctor asks too.
+BAD_LOGIN = re.compile(
+    r'password authentication failed|no password supplied|role "[^"]*" does not exist|no pg_hba.conf entry'
+    r"|pg_hba.conf rejects connection|permission denied for database"
+)
+NO_DATABASE = re.compile(r'database "[^"]*" does not exist')
+NO_CONNECTION_LEFT = re.compile(r"too many (clients|connections)|connection slots are reserved")
 _UNKNOWN_HOST = ("failed to resolve host", "could not translate host name", "Name or service not known")
 
 
@@ -206,64 +213,117 @@ def _echo_to_stderr() -> None:
 def transaction(settings: Settings) -> Iterator[Connection]:
     """One transaction: committed when the block ends, rolled back when it raises; errors come out as ours."""
     from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+    from sqlalchemy.exc import TimeoutError as PoolTimeout
 
     try:
         with writing_engine(settings).begin() as connection:
             yield connection
     except DBAPIError as error:
-        raise translate(error.orig, settings) from error
+        raise translate(error.orig, settings, writing=True) from error
     except psycopg.Error as error:
-        raise translate(error, settings) from error
+        raise translate(error, settings, writing=True) from error
+    except PoolTimeout as error:
+        raise _pool_empty(settings) from error
     except SQLAlchemyError as error:
         raise DatabaseError(f"the database refused: {error}") from error
 
 
-def translate(error: BaseException | None, settings: Settings) -> DatabaseError:
+def translate(error: BaseException | None, settings: Settings, *, writing: bool = False) -> DatabaseError:
     """A driver's error in our words, with the next step. A failed connect carries no SQLSTATE: its text decides."""
     text = " ".join(str(error).split())
     where = _where(settings)
     code = getattr(error, "sqlstate", None)
     if code is None and isinstance(error, psycopg.OperationalError) and _DISK_FULL not in text:
         return _connect_error(text, where, settings)
+    if code == "57014" and "user request" not in text:
+        return _stopped(settings, writing=writing)
     return _refusal(code, text, where, settings)
+
+
+def _stopped(settings: Settings, *, writing: bool) -> DatabaseError:
+    """A statement may be slow because of its own size, and a write because of somebody's lock."""
+    narrow = "Narrow it with a filter (--strategy, --symbol, --after or --limit), or raise DB_STATEMENT_TIMEOUT."
+    wait = "`ntrader doctor` shows what holds it up; or raise DB_STATEMENT_TIMEOUT."
+    return DatabaseError(
+        f"the database stopped a query after {settings.db_statement_timeout} ms",
+        hint=wait if writing else narrow,
+    )
 
 
 def _refusal(code: str | None, text: str, where: str, settings: Settings) -> DatabaseError:
     if code == "42P01":
         return SchemaError(f"a table is missing: {text}", hint="Run `ntrader db upgrade`.")
+    if code == "42P07":
+        return _exists_already(text)
+    if code == "53200":
+        return _out_of_memory(text, where)
+    if code == "53300":
+        return _no_connection_left(where, settings)
     if code == "53100" or _DISK_FULL in text:
         return DatabaseError(
             f"the disk of the database {where} is full: {text}", hint="Make room there, then run the command again."
         )
-    if code == "57014" and "user request" not in text:
-        return DatabaseError(
-            f"the database stopped a query after {settings.db_statement_timeout} ms",
-            hint="Narrow it with a filter, or raise DB_STATEMENT_TIMEOUT.",
-        )
     if code in {"42501", "25006"}:
-        return DatabaseError(
-            f"the database user may not do that: {text}", hint="Use a role that may read and write the tables."
-        )
+        return _not_allowed(code, text, where)
     if code in _TRANSIENT:
         return TransientDatabaseError(f"the database {where} broke off: {text}", hint="Try again in a moment.")
     return DatabaseError(f"the database {where} refused: {text}")
 
 
-def _connect_error(text: str, where: str, settings: Settings) -> DatabaseError:
-    if "password authentication failed" in text or "no password supplied" in text:
-        return DatabaseUnavailableError(
-            f"the database {where} refused the password", hint="Check user and password in DATABASE_URL."
+def _exists_already(text: str) -> SchemaError:
+    found = re.search(r'relation "([^"]*)" already exists', text)
+    name = f'the table or index "{found[1]}"' if found else "a table or index"
+    return SchemaError(
+        f"{name} is there already, but no migration on record made it",
+        hint="Use an empty database, or rename what is in the way, then run `ntrader db upgrade`.",
+    )
+
+
+def _out_of_memory(text: str, where: str) -> DatabaseError:
+    locks = "out of shared memory" in text
+    return DatabaseError(
+        f"the database {where} ran out of memory: {text.partition(' HINT: ')[0]}",
+        hint="Raise its max_locks_per_transaction, or work on less at once."
+        if locks
+        else "Ask for less at once (--limit), lower work_mem, or give the server more memory.",
+    )
+
+
+def _not_allowed(code: str, text: str, where: str) -> DatabaseError:
+    if code == "25006":
+        return DatabaseError(
+            f"the database {where} only reads: {text}",
+            hint="Point DATABASE_URL at the primary, or turn default_transaction_read_only off.",
         )
-    if re.search(r'database "[^"]*" does not exist', text):
+    return DatabaseError(
+        f"the database user may not do that: {text}", hint="Use a role that may read and write the tables."
+    )
+
+
+def _no_connection_left(where: str, settings: Settings) -> TransientDatabaseError:
+    return TransientDatabaseError(
+        f"the database {where} has no connection left",
+        hint="End programs that hold connections, lower DB_POOL_SIZE and DB_MAX_OVERFLOW"
+        f" (now {settings.db_pool_size} and {settings.db_max_overflow}), or raise max_connections.",
+    )
+
+
+def _pool_empty(settings: Settings) -> TransientDatabaseError:
+    return TransientDatabaseError(
+        f"all {settings.db_pool_size + settings.db_max_overflow} connections that this process may have were in use",
+        hint="Raise DB_POOL_SIZE or DB_MAX_OVERFLOW.",
+    )
+
+
+def _connect_error(text: str, where: str, settings: Settings) -> DatabaseError:
+    if BAD_LOGIN.search(text):
+        return _turned_away(text, where)
+    if NO_DATABASE.search(text):
         return DatabaseUnavailableError(
             f"the database {where} does not exist", hint="Create it with `createdb`, or correct DATABASE_URL."
         )
-    if re.search(r'role "[^"]*" does not exist', text):
-        return DatabaseUnavailableError(f"the database {where} does not know that user", hint="Check DATABASE_URL.")
-    if re.search("too many (clients|connections)|connection slots are reserved", text):
-        return TransientDatabaseError(
-            f"the database {where} has no connection left", hint="Lower DB_POOL_SIZE, or raise max_connections."
-        )
+    if NO_CONNECTION_LEFT.search(text):
+        return _no_connection_left(where, settings)
     if any(sign in text for sign in _STARTING):
         start = "Is it running? " if settings.database_url else "Run `ntrader status`; "
         return TransientDatabaseError(
@@ -274,6 +334,19 @@ def _connect_error(text: str, where: str, settings: Settings) -> DatabaseError:
         )
     return DatabaseUnavailableError(
         f"no connection to the database {where}: {_reason(text)}", hint="Check DATABASE_URL."
+    )
+
+
+def _turned_away(text: str, where: str) -> DatabaseUnavailableError:
+    if "password authentication failed" in text or "no password supplied" in text:
+        return DatabaseUnavailableError(
+            f"the database {where} refused the password", hint="Check user and password in DATABASE_URL."
+        )
+    if "does not exist" in text:
+        return DatabaseUnavailableError(f"the database {where} does not know that user", hint="Check DATABASE_URL.")
+    return DatabaseUnavailableError(
+        f"the database {where} does not let this user in: {text.rpartition('FATAL: ')[2].strip()}",
+        hint="Add a line to its pg_hba.conf and GRANT CONNECT, or use another user.",
     )
 
 

@@ -7,7 +7,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ntrader.errors import DatabaseError, SchemaError
+from ntrader.errors import DatabaseError, DatabaseUnavailableError, SchemaError
 from ntrader.settings import Settings
 from storage.database import HEAD, connect, schema_error, schema_version
 
@@ -67,12 +67,24 @@ def _run(settings: Settings, action: Callable[[Config], None]) -> None:
             hint="Run `ntrader db upgrade`; if the database is the newer one, upgrade ntrader.",
         ) from error
     except DatabaseError as error:
-        if "already exists" not in error.message:
+        failed = _failed_revision(error.__cause__)
+        if failed is None or isinstance(error, DatabaseUnavailableError):
             raise
         raise SchemaError(
-            f"a table is there already, but not from a migration: {error.message}",
-            hint="Use an empty database, or move the table out of the way.",
+            f"the migration {failed} failed and changed nothing: {error.message}",
+            hint=error.hint or "Mend that, then run `ntrader db upgrade` again: it begins where the database is.",
         ) from error
+
+
+def _failed_revision(cause: BaseException | None) -> str | None:
+    """The revision whose code raised; None where it was raised on the way to one."""
+    from traceback import walk_tb
+
+    if cause is None:
+        return None
+    frames = (frame for frame, _ in walk_tb(cause.__traceback__) if frame.f_code.co_name in {"upgrade", "downgrade"})
+    # `command.upgrade` of Alembic is called like that too.
+    return next((frame.f_globals["revision"] for frame in frames if "down_revision" in frame.f_globals), None)
 
 
 def _config(settings: Settings) -> Config:

@@ -28,7 +28,7 @@ from urllib.parse import quote
 
 from ntrader import progress
 from ntrader.errors import ServiceError
-from ntrader.settings import Settings
+from ntrader.settings import Settings, mask_url
 from storage import local
 from storage.leases import is_dead, owner_of
 
@@ -66,7 +66,7 @@ def ensure_server(settings: Settings) -> str:
     Raises ServiceError when it does not answer or come up; two commands at once start one server.
     """
     if settings.prefect_api_url:
-        _require_answer(settings.prefect_api_url)
+        require_answer(settings.prefect_api_url)
         return settings.prefect_api_url
     database = local.ensure_running(settings.home, database=DATABASE)
     state = running_server(settings.home)
@@ -85,6 +85,12 @@ def running_server(home: Path) -> ServerState | None:
     if state is None or is_dead(state.owner) or not _healthy(state.api_url):
         return None
     return state
+
+
+def hung_server(home: Path) -> int | None:
+    """The pid of a local server that lives but does not answer."""
+    state = _remembered(home)
+    return None if state is None or is_dead(state.owner) or _healthy(state.api_url) else state.pid
 
 
 def stop_server(home: Path) -> bool:
@@ -225,8 +231,9 @@ def _healthy(api_url: str) -> bool:
         return False
 
 
-def _require_answer(api_url: str) -> None:
-    """Somebody else's server may want a login: whatever it answers, it is there."""
+def require_answer(api_url: str) -> None:
+    """Somebody else's server may want a login: whatever it answers, it is there. Raises ServiceError if it does not."""
+    shown = mask_url(api_url) if "@" in api_url else api_url
     try:
         with urllib.request.urlopen(f"{api_url.rstrip('/')}/health", timeout=_FOREIGN_TIMEOUT) as answer:
             if answer.read(100).strip() == b"true":
@@ -236,11 +243,11 @@ def _require_answer(api_url: str) -> None:
             return
     except (OSError, ValueError) as error:
         raise ServiceError(
-            f"no Prefect server answers at PREFECT_API_URL {api_url}: {getattr(error, 'reason', error)}",
+            f"no Prefect server answers at PREFECT_API_URL {shown}: {getattr(error, 'reason', error)}",
             hint="Start it, correct PREFECT_API_URL, or unset it to use a local one.",
         ) from error
     raise ServiceError(
-        f"what answers at PREFECT_API_URL {api_url} is not Prefect's API", hint="Its URL usually ends in /api."
+        f"what answers at PREFECT_API_URL {shown} is not Prefect's API", hint="Its URL usually ends in /api."
     )
 
 

@@ -59,6 +59,16 @@ def settings(home: Path, template: str) -> Iterator[Settings]:
 
 
 @pytest.fixture
+def empty(home: Path) -> Iterator[Settings]:
+    """Settings with a database in which there is nothing."""
+    local.ensure_running(home)
+    name = create_database(home)
+    yield settings_for(home, name)
+    dispose_engines()
+    administer(home, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
 def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The same, and the environment of this process and its children says so."""
     assert settings.database_url

@@ -13,6 +13,7 @@ import pytest
 
 from cli.main import main
 from ntrader.settings import Settings
+from tests.storage.conftest import new_home, postgres16  # noqa: F401 - fixtures for here too
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -22,7 +22,7 @@ import psycopg
 import pytest
 
 from ntrader.settings import Settings
-from storage import local
+from storage import database, local
 from tests.conftest import administer, create_database, dispose_engines, settings_for
 
 OWNER = "owner"
@@ -110,6 +110,32 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def take_memory_from(pid: int, data: Path) -> None:
+    """Leave a process of the server 100 MB above what it has reserved."""
+    limit = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE") + 100_000_000
+    owner = data.stat()
+    # Root itself may not, in a container; the server's own user may.
+    identity: dict[str, Any] = {"user": owner.st_uid, "group": owner.st_gid} if os.geteuid() == 0 else {}
+    subprocess.run(["prlimit", "--pid", str(pid), f"--as={limit}"], check=True, cwd="/", **identity)
+
+
+FAILS_HALF_WAY = """
+from alembic import op
+revision, down_revision = "999_fails_half_way", {head!r}
+def upgrade():
+    op.execute("CREATE TABLE half_made (id int)")
+    op.execute("ALTER TABLE trades ADD COLUMN pnl int")
+"""
+
+
+def with_a_migration_that_fails(folder: Path) -> Path:
+    """The project's migrations in that folder, and one more that fails on its second statement."""
+    scripts = folder / "alembic"
+    shutil.copytree(Path(__file__).parents[2] / "alembic", scripts)
+    (scripts / "versions" / "999_fails_half_way.py").write_text(FAILS_HALF_WAY.format(head=database.HEAD))
+    return scripts
 
 
 def _programs() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import traceback
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ from ntrader.errors import (
 from ntrader.settings import Settings
 from storage import database, local
 from tests.conftest import administer, dispose_engines
-from tests.storage.conftest import OWNER, PASSWORD, Server, free_port
+from tests.storage.conftest import OWNER, PASSWORD, Server, free_port, take_memory_from
 
 USUAL = {"user": "u", "password": "p", "host": "h", "port": "5433", "dbname": "d"}
 WITHOUT_PORT = {name: value for name, value in USUAL.items() if name != "port"}
@@ -382,6 +383,31 @@ def test_no_connection_left(postgres16: Server, at16: Settings) -> None:
         database.connect(settings)
 
 
+def test_a_pool_without_a_free_connection(settings: Settings) -> None:
+    small = replace(settings, db_pool_size=1, db_max_overflow=0)
+    pool: Any = database.writing_engine(small).pool
+    pool._timeout = 0.05
+    with (
+        database.transaction(small),
+        refused(TransientDatabaseError, "^all 1 connections .* in use$", transient=True, hint="DB_MAX_OVERFLOW"),
+        database.transaction(small),
+    ):
+        pass
+
+
+def test_a_user_who_may_not_enter_the_database(postgres16: Server, at16: Settings) -> None:
+    with database.connect(at16) as connection:
+        connection.execute("DROP DATABASE IF EXISTS closed")
+        connection.execute("CREATE DATABASE closed")
+        connection.execute("REVOKE CONNECT ON DATABASE closed FROM public")
+        connection.execute("DROP ROLE IF EXISTS stranger")
+        connection.execute("CREATE ROLE stranger LOGIN")
+    settings = replace(at16, database_url=postgres16.socket_url("closed", user="stranger"))
+    with refused(DatabaseUnavailableError, "does not let this user in: permission denied for database", transient=False,
+                 hint="GRANT CONNECT"):  # fmt: skip
+        database.connect(settings)
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -424,7 +450,7 @@ def table(settings: Settings) -> Settings:
 def test_a_query_that_takes_too_long_is_stopped(settings: Settings) -> None:
     hasty = replace(settings, db_statement_timeout=50)
     with (
-        refused(DatabaseError, "stopped a query after 50 ms", transient=False, hint="DB_STATEMENT_TIMEOUT"),
+        refused(DatabaseError, "stopped a query after 50 ms", transient=False, hint="ntrader doctor` shows"),
         database.transaction(hasty) as connection,
     ):
         connection.execute(text("SELECT pg_sleep(10)"))
@@ -433,7 +459,7 @@ def test_a_query_that_takes_too_long_is_stopped(settings: Settings) -> None:
 def test_so_is_one_that_reads(settings: Settings) -> None:
     hasty = replace(settings, db_statement_timeout=50)
     with (
-        refused(DatabaseError, "stopped a query after 50 ms", transient=False, hint="DB_STATEMENT_TIMEOUT"),
+        refused(DatabaseError, "stopped a query after 50 ms", transient=False, hint="--strategy, --symbol, --after"),
         database.reading(hasty) as connection,
     ):
         connection.execute("SELECT pg_sleep(10)")
@@ -571,11 +597,29 @@ def reader(settings: Settings, home: Path) -> Iterator[Settings]:
 
 def test_a_server_that_only_reads_refuses_writes(settings: Settings) -> None:
     with (
-        refused(DatabaseError, "read-only transaction", transient=False, hint="Use a role"),
+        refused(DatabaseError, "only reads: .*read-only transaction", transient=False, hint="primary"),
         database.transaction(settings) as connection,
     ):
         connection.execute(text("SET TRANSACTION READ ONLY"))
         connection.execute(text("DELETE FROM backtest_runs"))
+
+
+def test_a_server_out_of_locks_says_what_to_raise(settings: Settings) -> None:
+    with (
+        refused(DatabaseError, "ran out of memory: out of shared memory", transient=False, hint="max_locks_per_trans"),
+        database.transaction(settings) as connection,
+    ):
+        connection.execute(text("SELECT count(pg_advisory_xact_lock(n)) FROM generate_series(1, 1000000) n"))
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="only Linux can take memory from a living process")
+def test_a_server_out_of_memory_says_so(settings: Settings) -> None:
+    with (
+        refused(DatabaseError, "ran out of memory: out of memory", transient=False, hint="work_mem"),
+        database.reading(settings) as connection,
+    ):
+        take_memory_from(connection.info.backend_pid, local.status(settings.home).data_directory)
+        connection.execute("SELECT length(string_agg(repeat('x', 1000000), '')) FROM generate_series(1, 800)")
 
 
 def test_a_full_disk_is_called_that(at16: Settings) -> None:

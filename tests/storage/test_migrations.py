@@ -17,11 +17,11 @@ from sqlmodel import SQLModel
 
 from ntrader.errors import SchemaError
 from ntrader.settings import Settings
-from storage import database, local, migrations, models, recording
+from storage import database, migrations, models, recording
 from storage.database import connect
 from tests import factories
 from tests.conftest import administer, create_database, dispose_engines, settings_for
-from tests.storage.conftest import free_port
+from tests.storage.conftest import free_port, with_a_migration_that_fails
 
 PROJECT = Path(__file__).resolve().parents[2]
 TABLES = {"backtest_runs", "performance_metrics", "equity_curves", "trades"}
@@ -43,16 +43,6 @@ for _ in range(8):
 os.close(go)
 print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
 """
-
-
-@pytest.fixture
-def empty(home: Path) -> Iterator[Settings]:
-    """Settings with a database in which there is nothing."""
-    local.ensure_running(home)
-    name = create_database(home)
-    yield settings_for(home, name)
-    dispose_engines()
-    administer(home, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def ask(settings: Settings, query: str) -> list[tuple[object, ...]]:
@@ -111,10 +101,33 @@ def test_an_upgrade_waits_longer_than_a_query_may_take(empty: Settings) -> None:
 def test_an_upgrade_that_fails_leaves_nothing_behind(empty: Settings) -> None:
     with database.transaction(empty) as connection:
         connection.execute(text("CREATE TABLE trades (id int)"))
-    with pytest.raises(SchemaError, match=r'a table is there already, but not from a migration.*"trades"') as caught:
+    with pytest.raises(
+        SchemaError, match=r'migration 001_\w+ failed and changed nothing: .*"trades" is there'
+    ) as caught:
         migrations.upgrade(empty)
     assert "empty database" in (caught.value.hint or "")
     assert tables(empty) == {"trades"}
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    scripts = with_a_migration_that_fails(tmp_path)
+    monkeypatch.setattr(migrations, "_scripts", lambda: scripts)
+    return scripts
+
+
+@pytest.mark.parametrize("before", [None, database.HEAD])
+def test_a_migration_that_fails_half_way_changes_nothing_and_is_named(
+    before: str | None, empty: Settings, failing: Path
+) -> None:
+    if before:
+        migrations.upgrade(empty, before)
+    found = tables(empty)
+    with pytest.raises(SchemaError, match=r'^the migration 999_fails_half_way failed and .*"pnl"') as caught:
+        migrations.upgrade(empty)
+    assert "`ntrader db upgrade` again" in (caught.value.hint or "")
+    assert migrations.current(empty) == before
+    assert tables(empty) == found
 
 
 @pytest.mark.parametrize("action", [migrations.upgrade, migrations.downgrade])

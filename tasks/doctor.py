@@ -1,0 +1,49 @@
+"""The doctor's look at the Prefect server: asked by plain HTTP, so that Prefect need not be loaded."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+
+from ntrader.errors import ServiceError
+from ntrader.settings import Settings, mask_url
+from storage import doctor
+from storage.doctor import Finding, Verdict
+from tasks import server
+
+_TIMEOUT = 3.0
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Every check of what ntrader needs, in the order in which to mend things."""
+    return [*doctor.examine(settings), Finding.of("Prefect server", _prefect(settings))]
+
+
+def _prefect(settings: Settings) -> Verdict:
+    if settings.prefect_api_url:
+        return _theirs(settings.prefect_api_url)
+    state = server.running_server(settings.home)
+    if state is not None:
+        return doctor.ok(f"Prefect{_version(state.api_url)} at {state.ui_url}")
+    pid = server.hung_server(settings.home)
+    if pid is not None:
+        return doctor.warning(f"process {pid} does not answer", "Run `ntrader down`: the next run starts a new one.")
+    return doctor.ok("not running: starts when needed")
+
+
+def _theirs(api_url: str) -> Verdict:
+    try:
+        server.require_answer(api_url)
+    except ServiceError as error:
+        return doctor.wrong(error.message, error.hint or "")
+    return doctor.ok(f"Prefect{_version(api_url)} at {mask_url(api_url)}")
+
+
+def _version(api_url: str) -> str:
+    """` 3.8.8`; empty where the server does not say, because it wants a login first."""
+    try:
+        with urllib.request.urlopen(f"{api_url.rstrip('/')}/admin/version", timeout=_TIMEOUT) as answer:
+            version = json.loads(answer.read(100))
+            return f" {version}" if isinstance(version, str) else ""
+    except (OSError, ValueError):
+        return ""
