@@ -344,9 +344,7 @@ def main() -> None:
     settings = settings_of(base, options.runs)
     with database.connect(settings) as connection:
         version = database.schema_version(connection)
-        built = (
-            version and connection.execute("SELECT reltuples FROM pg_class WHERE relname = 'backtest_runs'").fetchone()
-        )
+        known = connection.execute("SELECT reltuples FROM pg_class WHERE relname = 'backtest_runs'").fetchone()
     if options.rebuild and version:
         migrations.downgrade(settings, "base")
     if options.rebuild or not known or known["reltuples"] < options.runs * 0.9:
