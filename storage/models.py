@@ -24,38 +24,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
+from storage.fields import COUNTS, METRICS, RANKED_WITHIN, SORTABLE
+
 STATUSES = ("running", "success", "failed", "interrupted")
-# The columns of performance_metrics. backtest_runs has a copy of each, made when the run finishes, so that a filter
-# and a sort are served by one index; runs are immutable, so the copy cannot drift.
-METRICS = (
-    "total_return",
-    "final_balance",
-    "cagr",
-    "sharpe_ratio",
-    "sortino_ratio",
-    "max_drawdown",
-    "max_drawdown_date",
-    "calmar_ratio",
-    "volatility",
-    "total_trades",
-    "winning_trades",
-    "losing_trades",
-    "win_rate",
-    "profit_factor",
-    "expectancy",
-    "avg_win",
-    "avg_loss",
-    "skewness",
-    "kurtosis",
-    "return_observations",
-)
-# What else a list can be sorted by; created_at has an index of its own.
-SORTABLE_COLUMNS = ("started_at", "finished_at", "start_date", "end_date", "execution_duration_seconds",
-                    "initial_capital")  # fmt: skip
-# The best of one strategy or symbol may lie deep in the ranking of all.
-RANKED_WITHIN = ("sharpe_ratio", "total_return")
-_COUNTS = ("total_trades", "winning_trades", "losing_trades", "return_observations")
-_FLOATS = tuple(name for name in METRICS if name not in (*_COUNTS, "max_drawdown_date"))
+_FLOATS = tuple(name for name, kind in METRICS.items() if kind == "number" and name not in COUNTS)
 
 # Alembic and `create_all` name constraints alike, so that a later migration can name what it changes.
 SQLModel.metadata.naming_convention = {
@@ -90,13 +62,14 @@ def finite(*columns: str) -> tuple[CheckConstraint, ...]:
     )
 
 
-def _newest(name: str, *columns: str) -> Index:
+def _newest(name: str, *columns: str, **options: Any) -> Index:
     """For lists by date, of one kind of run. `archived` leads: what was put away must not be waded through.
 
     NULLS LAST in every index and every list, also where there are no NULLs: otherwise one does not fit the other.
     """
     return Index(
         f"ix_backtest_runs_{name}", "archived", *columns, text("created_at DESC NULLS LAST"), text("id DESC"),
+        **options,
     )  # fmt: skip
 
 
@@ -197,20 +170,20 @@ class BacktestRun(SQLModel, table=True):
         CheckConstraint("name !~ '^@|^[0-9a-fA-F-]*$' AND length(name) <= 200", name="name"),
         *finite(*_FLOATS, "execution_duration_seconds", "initial_capital"),
         Index("ix_backtest_runs_name", "name", unique=True, postgresql_where=text("name IS NOT NULL")),
-        _newest("newest"),
+        # Both ends of the period behind, because rolling periods go along with the date of the run: without them a
+        # list of old periods would fetch every newer run first.
+        Index("ix_backtest_runs_newest", "archived", text("created_at DESC NULLS LAST"), text("id DESC"),
+              "start_date", "end_date"),
         _newest("strategy_name", "strategy_name"),
         _newest("instrument_symbol", "instrument_symbol"),
         _newest("strategy_name_instrument_symbol", "strategy_name", "instrument_symbol"),
         _newest("strategy_type", "strategy_type"),
         _newest("data_source", "data_source"),
-        Index("ix_backtest_runs_unsuccessful", "archived", "execution_status",
-              text("created_at DESC NULLS LAST"), text("id DESC"),
-              postgresql_where=text("execution_status <> 'success'")),
-        Index("ix_backtest_runs_unsuccessful_strategy_name", "archived", "execution_status", "strategy_name",
-              text("created_at DESC NULLS LAST"), text("id DESC"),
-              postgresql_where=text("execution_status <> 'success'")),
-        Index("ix_backtest_runs_sweep_id", "sweep_id", "trial_number", postgresql_where=text("sweep_id IS NOT NULL")),
-        *(_ranked(name) for name in (*METRICS, *SORTABLE_COLUMNS)),
+        _newest("unsuccessful", "execution_status", postgresql_where=text("execution_status <> 'success'")),
+        _newest("unsuccessful_strategy_name", "execution_status", "strategy_name",
+                postgresql_where=text("execution_status <> 'success'")),
+        _newest("sweep_id", "sweep_id", postgresql_where=text("sweep_id IS NOT NULL")),
+        *(_ranked(name) for name in SORTABLE if name != "created_at"),
         *(_ranked(name, kind) for kind in ("strategy_name", "instrument_symbol") for name in RANKED_WITHIN),
         Index("ix_backtest_runs_tags", "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}),
         Index("ix_backtest_runs_parameters", "parameters", postgresql_using="gin",

@@ -22,7 +22,7 @@ from psycopg import sql
 
 from ntrader.errors import ConfigError
 from storage.conditions import Filters, Values, conditions
-from storage.fields import ALIASES, FIELDS, LESS_IS_BETTER, METRICS, NEVER_NULL, SORTABLE
+from storage.fields import ALIASES, FIELDS, LESS_IS_BETTER, METRICS, NEVER_NULL, RANKED_WITHIN, SORTABLE
 
 Connection = psycopg.Connection[dict[str, Any]]
 
@@ -207,12 +207,9 @@ class _Ranking:
 
 
 def _branches(filters: Filters, column: str) -> list[Filters]:
-    """One index scan for each strategy and symbol, merged, instead of one that meets them all by chance.
-
-    Only created_at has indexes that begin with either.
-    """
+    """One index scan for each strategy and symbol, merged, instead of one that meets them all by chance."""
     pairs = list(product(filters.strategies or (None,), filters.symbols or (None,)))
-    if column != "created_at" or not 1 < len(pairs) <= MOST_BRANCHES:
+    if column not in ("created_at", *RANKED_WITHIN) or not 1 < len(pairs) <= MOST_BRANCHES:
         return [filters]
     return [
         replace(filters, strategies=(strategy,) if strategy else (), symbols=(symbol,) if symbol else ())

@@ -219,14 +219,14 @@ def _let_people_say_more() -> None:
 def _create_indexes() -> None:
     newest = ["created_at DESC NULLS LAST", "id DESC"]
     op.drop_index("ix_backtest_runs_newest", "backtest_runs")
-    _index("newest", "archived", *newest)
+    _index("newest", "archived", *newest, "start_date", "end_date")
     for name, columns in NEWEST.items():
         _index(name, "archived", *columns, *newest)
     unsuccessful = sa.text("execution_status <> 'success'")
     _index("unsuccessful", "archived", "execution_status", *newest, postgresql_where=unsuccessful)
     _index("unsuccessful_strategy_name", "archived", "execution_status", "strategy_name", *newest,
            postgresql_where=unsuccessful)  # fmt: skip
-    _index("sweep_id", "sweep_id", "trial_number", postgresql_where=sa.text("sweep_id IS NOT NULL"))
+    _index("sweep_id", "archived", "sweep_id", *newest, postgresql_where=sa.text("sweep_id IS NOT NULL"))
     _index("name", "name", unique=True, postgresql_where=sa.text("name IS NOT NULL"))
     for column in SORTABLE:
         _index(f"by_{column}", "archived", f"{column} DESC NULLS LAST", "id DESC",
