@@ -48,6 +48,9 @@ def run_backtest(
         str | None, typer.Option("--fill-timing", help="next_open (default) or close of the signal's bar.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")] = None,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Where an identical run has succeeded, return that one instead.")
+    ] = False,
     no_persist: Annotated[bool, typer.Option("--no-persist", help="Do not save the run.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -66,7 +69,14 @@ def run_backtest(
         fill_timing=fill_timing, seed=seed,
     )  # fmt: skip
     save = settings.persistence and not no_persist
+    if skip_existing:
+        found = _existing(settings, request)
+        if found is not None:
+            _say_existing(found, json_output=json_output)
+            return
     run, hint = _run(settings, request, save=save)
+    if save:
+        _notice_duplicate(settings, run)
     if json_output:
         say_json(run_document(run))
     else:
@@ -77,6 +87,44 @@ def run_backtest(
     if run.execution_status != "success":
         complain(f"run {run.run_id} {run.execution_status}: {run.error_message}", hint)
         raise typer.Exit(4)
+
+
+def _existing(settings: Settings, request: RunRequest) -> StoredRun | None:
+    from flows.launch import find_existing
+    from ntrader import progress
+
+    show, clear = progress_line()
+    progress.listen(show)
+    try:
+        return find_existing(settings, request)
+    finally:
+        clear()
+
+
+def _say_existing(run: StoredRun, *, json_output: bool) -> None:
+    if json_output:
+        say_json(run_document(run))
+    else:
+        _say_summary(run, saved=False)
+        say("Found in the database; nothing was run.")
+        say(f"Run ID: {run.run_id}")
+    talk(f"An identical run succeeded on {moment(run.created_at)} UTC.")
+
+
+def _notice_duplicate(settings: Settings, run: StoredRun) -> None:
+    """Equal inputs promise equal results: say that it had been run before, and above all if it came out otherwise."""
+    from storage.runs import find_by_run_key
+
+    before = find_by_run_key(settings, run.run_key, other_than=run.run_id) if run.run_key else None
+    if before is None or before.metrics is None:
+        return
+    found = f"return {percent(before.metrics.total_return)}, Sharpe {number(before.metrics.sharpe_ratio)}"
+    talk(f"An identical run succeeded on {moment(before.created_at)} UTC ({str(before.run_id)[:8]}): {found}.")
+    if before.result_digest != run.result_digest:
+        talk(
+            "Warning: the inputs are identical and the result is NOT. Something random is in the strategy, or it reads"
+            " what no fingerprint covers."
+        )
 
 
 def _run(settings: Settings, request: RunRequest, *, save: bool) -> tuple[StoredRun, str | None]:

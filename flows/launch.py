@@ -13,12 +13,13 @@ from uuid import UUID
 
 from ntrader import progress
 from ntrader.config import RunRequest, build_config, read_request
-from ntrader.errors import ServiceError
+from ntrader.errors import RunError, ServiceError
 from ntrader.settings import Settings
 from ntrader.signals import interruptible
 from ntrader.strategies.registry import strategy_path
 from ntrader.worker import default_worker
 from storage import migrations
+from storage.runs import StoredRun, find_by_run_key
 from tasks import server
 
 if TYPE_CHECKING:
@@ -49,6 +50,23 @@ def launch_backtest(settings: Settings, request: RunRequest, run_id: UUID, *, sa
         api_url = server.ensure_server(settings)
         with prefect_at(api_url), _prefect_explained(settings):
             return backtest(request, run_id, save)
+
+
+def find_existing(settings: Settings, request: RunRequest) -> StoredRun | None:
+    """The newest success with the same run key, if any. Nothing is run and nothing written.
+
+    A request whose bars cannot be had has none: to run it says why, and records it.
+    """
+    with interruptible():
+        strategy_path(build_config(read_request(request), origin=request.config_path or "the request").strategy.path)
+        progress.report("Looking for an identical run")
+        default_worker().start()
+        migrations.prepare(settings)
+        try:
+            key: str = default_worker().call("ntrader.execution:run_key", request, settings.home)
+        except RunError:
+            return None
+        return find_by_run_key(settings, key)
 
 
 def finish() -> None:

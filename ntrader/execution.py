@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ntrader.config import RunConfig
+from ntrader.config import RunConfig, RunRequest
 from ntrader.data.fingerprint import data_fingerprint
 from ntrader.data.load import load_bars
 from ntrader.engine import Progress, build_events, simulate_events
 from ntrader.fingerprints import fingerprints, result_digest
+from ntrader.resolve import resolve
 from ntrader.results import Execution
+
+
+def run_key(request: RunRequest, home: Path) -> str:
+    """The run key that `request` would have now, without simulating it. Raises as `resolve` and `load_bars` do."""
+    config = resolve(request, home)
+    return fingerprints(config, data_fingerprint(load_bars(config.data, home))).run_key
 
 
 def execute(config: RunConfig, home: Path, progress: Progress | None = None) -> Execution:
