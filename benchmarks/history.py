@@ -14,25 +14,34 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 import psycopg
 from psycopg import conninfo as libpq
 from psycopg import sql
 
+from ntrader.config import build_config
+from ntrader.metrics import measure
+from ntrader.results import EquityCurve, Execution, Fingerprints, Metrics, RunResult, Trade
 from ntrader.settings import Settings, load_settings
 from storage import arrays, database, migrations
 from storage.conditions import Filters
 from storage.fields import SORTABLE
+from storage.recording import NewRun
+from storage.runs import read_runs
 from storage.search import Order, count, find_page
 
 STRATEGIES, SYMBOLS, SWEEP = 30, 500, 1_000
@@ -302,6 +311,25 @@ def queries() -> dict[str, list[tuple[str, Query]]]:
     return groups
 
 
+def made_up_result(number: int) -> tuple[NewRun, Execution, Metrics]:
+    """What a backtest of 3,300 daily bars with 80 trades leaves to be saved."""
+    luck = np.random.default_rng(number)
+    days = np.cumsum(np.resize(np.array([1, 1, 1, 1, 3]), 3_300)) + 10_000
+    moves = np.where(np.arange(3_300) // 25 % 5 < 3, luck.normal(0, 300, 3_300).round(2), 0)
+    curve = EquityCurve((days * 86_400_000_000_000 - 1_000).astype(np.int64), 100_000 + np.cumsum(moves))
+    trades = tuple(
+        Trade("long", 100.0, int(curve.times[at]), 50.0, int(curve.times[at + 20]), 51.25, 0.0, 125.0)
+        for at in range(0, 3_200, 40)
+    )
+    result = RunResult(100_000.0, curve, (), trades, 0.0, 3_300)
+    config = build_config({"strategy": {"path": "desk:Saved"}, "data": {"symbol": symbol(0)}})
+    run = NewRun(uuid4(), config, "Saved by the benchmark", "custom")
+    digest = f"{luck.integers(2**62):064x}"
+    prints = Fingerprints(*["a" * 64] * 5, run_key=digest)
+    execution = Execution(result, prints, digest, int(curve.times[0]), int(curve.times[-1]))
+    return run, execution, measure(result, 252)
+
+
 def timed(run: Callable[[], object], repeats: int) -> list[float]:
     run()
     times = []
@@ -332,10 +360,128 @@ def measure_queries(settings: Settings, repeats: int, *, verbose: bool) -> None:
                   f"   worst p95 {worst:7.2f} ms ({name_of_worst})", flush=True)  # fmt: skip
 
 
+def measure_lookups(settings: Settings, repeats: int) -> None:
+    """Show by uuid and by prefix, compare ten: the statements that `ntrader.storage.runs` sends."""
+    with database.connect(settings) as connection:
+        ids = [
+            str(row["run_id"])
+            for row in connection.execute("SELECT run_id FROM backtest_runs TABLESAMPLE SYSTEM (0.1) LIMIT 1000")
+        ]
+        lookups: dict[str, Callable[[random.Random], object]] = {
+            "show by uuid": lambda chance: read_runs(connection, [chance.choice(ids)]),
+            "show by prefix": lambda chance: read_runs(connection, [chance.choice(ids)[:10]]),
+            "show @last": lambda chance: read_runs(connection, ["@last"]),
+            "compare 10": lambda chance: read_runs(connection, chance.sample(ids, 10)),
+        }
+        for name, lookup in lookups.items():
+            chance = random.Random(4)
+            times = timed(lambda lookup=lookup, chance=chance: lookup(chance), repeats)
+            print(f"{name:<28}{'':>13}   p50 {statistics.median(times):6.2f} ms   p95 {p95(times):13.2f} ms")
+
+
+def measure_process(settings: Settings, repeats: int) -> None:
+    """`ntrader history list` against the imports it cannot do without, alternately."""
+    environment = os.environ | {"DATABASE_URL": str(settings.database_url), "NTRADER_HOME": str(settings.home)}
+    programs = {"floor": "import typer, psycopg", "ours": "from cli.main import main; main(['history', 'list'])"}
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for number in range(repeats + 1):
+        for name in programs if number % 2 else reversed(programs):
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-c", programs[name]], env=environment, capture_output=True, check=False)
+            if number:  # the first of each warms the disk
+                times[name].append(time.perf_counter() - began)
+    floor, ours = (statistics.median(times[name]) * 1_000 for name in programs)
+    print(
+        f"history list, a process      import typer, psycopg {floor:.0f} ms   ours {ours:.0f} ms   ratio {ours / floor:.2f}"
+    )
+    trace = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", programs["ours"]], env=environment, capture_output=True, text=True,
+        check=False,
+    ).stderr  # fmt: skip
+    print("  imports of our own modules and the largest others, in ms (-X importtime, cumulative):")
+    for name, spent in heaviest(trace):
+        print(f"    {name:<28}{spent:8.1f}")
+
+
+def heaviest(trace: str) -> list[tuple[str, float]]:
+    """Modules at the top of the import tree, and all of ours, by the time they took."""
+    found = {}
+    for line in trace.splitlines():
+        parts = line.removeprefix("import time:").split("|")
+        if len(parts) == 3 and parts[1].strip().isdigit():
+            name = parts[2].strip()
+            if name in {"typer", "psycopg", "click", "pydantic", "rich"} or name.split(".")[0] in {
+                "cli",
+                "storage",
+                "ntrader",
+            }:
+                found[name] = int(parts[1]) / 1_000
+    return sorted(found.items(), key=lambda pair: -pair[1])[:12]
+
+
+def measure_export(settings: Settings, rows: int) -> None:
+    """Each format in a process of its own, so that its peak of memory is its own."""
+    environment = os.environ | {"DATABASE_URL": str(settings.database_url), "NTRADER_HOME": str(settings.home)}
+    for format_ in ("csv", "json", "ndjson", "parquet"):
+        for count_ in (rows // 10, rows):
+            with tempfile.TemporaryDirectory() as folder:
+                words = ["history", "export", "--format", format_, "-o", f"{folder}/runs", "--limit", str(count_)]
+                program = (
+                    "import resource, sys\nfrom cli.main import main\ntry:\n    main(sys.argv[1:])\n"
+                    "except SystemExit:\n    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+                )
+                began = time.perf_counter()
+                done = subprocess.run(
+                    [sys.executable, "-c", program, *words], env=environment, capture_output=True, text=True, check=True
+                )
+                seconds = time.perf_counter() - began
+                size = (Path(folder) / "runs").stat().st_size
+                print(f"export {count_:>8,} as {format_:<8}  {seconds:6.2f} s   {size / 1e6:8.1f} MB"
+                      f"   memory {int(done.stdout.split()[-1]) / 1024:.0f} MB", flush=True)  # fmt: skip
+
+
+def measure_saving(settings: Settings, repeats: int) -> None:
+    """A run with 3,300 points and 80 trades, against the same transaction with the row of the run alone."""
+    from storage import recording
+
+    whole, bare = [], []
+    for number in range(repeats + 5):
+        run, execution, metrics = made_up_result(number)
+        began = time.perf_counter()
+        recording.start_run(settings, run)
+        started = time.perf_counter()
+        recording.save_success(settings, run.run_id, execution, metrics)
+        whole.append((time.perf_counter() - started) * 1_000)
+        bare.append((started - began) * 1_000)
+    whole, bare = sorted(whole[5:]), sorted(bare[5:])
+    print(f"save a run: its first row    p50 {statistics.median(bare):.2f} ms   p95 {p95(bare):.2f} ms")
+    print(f"save a run: its result       p50 {statistics.median(whole):.2f} ms   p95 {p95(whole):.2f} ms"
+          "   (metrics, 3,300 points, 80 trades, 40 indexes)")  # fmt: skip
+    with database.connect(settings) as connection:
+        connection.execute("DELETE FROM backtest_runs WHERE strategy_name = 'Saved by the benchmark'")
+
+
+def measure_sizes(settings: Settings) -> None:
+    """Bytes a run: rows, indexes, and what curves and trades take where there are any."""
+    with database.connect(settings) as connection:
+        connection.execute("SET statement_timeout = 0")
+        (row,) = connection.execute(
+            "SELECT (SELECT count(*) FROM backtest_runs) AS runs, (SELECT count(*) FROM equity_curves) AS curves,"
+            " pg_table_size('backtest_runs') AS heap, pg_indexes_size('backtest_runs') AS indexes,"
+            " pg_total_relation_size('performance_metrics') AS metrics,"
+            " pg_total_relation_size('equity_curves') AS curve_bytes, pg_total_relation_size('trades') AS trades"
+        ).fetchall()
+    a_run = (row["heap"] + row["metrics"]) / row["runs"]
+    print(f"bytes a run: {a_run:,.0f} of rows, {row['indexes'] / row['runs']:,.0f} of indexes,"
+          f" {row['curve_bytes'] / row['curves']:,.0f} of a 1,000-point curve,"
+          f" {row['trades'] / row['curves']:,.0f} of 80 trades")  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1_000_000)
     parser.add_argument("--curves", type=int, default=20_000)
+    parser.add_argument("--only", default="queries,lookups,process,export,saving,sizes", help="some of these")
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--rebuild", action="store_true")
     parser.add_argument("--verbose", action="store_true", help="a line for each query")
@@ -349,7 +495,19 @@ def main() -> None:
         migrations.downgrade(settings, "base")
     if options.rebuild or not known or known["reltuples"] < options.runs * 0.9:
         build(settings, options.runs, options.curves)
-    measure_queries(settings, options.repeats, verbose=options.verbose)
+    wanted = options.only.split(",")
+    if "queries" in wanted:
+        measure_queries(settings, options.repeats, verbose=options.verbose)
+    if "lookups" in wanted:
+        measure_lookups(settings, options.repeats)
+    if "process" in wanted:
+        measure_process(settings, options.repeats)
+    if "export" in wanted:
+        measure_export(settings, min(100_000, options.runs))
+    if "saving" in wanted:
+        measure_saving(settings, options.repeats)
+    if "sizes" in wanted:
+        measure_sizes(settings)
 
 
 if __name__ == "__main__":

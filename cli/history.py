@@ -363,8 +363,7 @@ def _sorted(values: list[Any]) -> list[Any]:
 
 
 def _parameters(run: StoredRun) -> dict[str, Any]:
-    parameters: dict[str, Any] = run.config_snapshot["strategy"]["parameters"]
-    return parameters
+    return dict(sorted(run.config_snapshot["strategy"]["parameters"].items()))
 
 
 def _say_strategy(runs: list[StoredRun]) -> None:
@@ -426,9 +425,16 @@ def _equity(settings: Settings, run: StoredRun) -> tuple[list[str], list[tuple[A
 
 
 def _config(run: StoredRun, format_: Format) -> str:
+    from ntrader.config import build_config
+    from ntrader.errors import ConfigError
     from ntrader.yaml_file import dump_yaml
 
-    return _json(run.config_snapshot) if format_ is Format.json else dump_yaml(run.config_snapshot)
+    try:
+        snapshot = build_config(run.config_snapshot).snapshot()
+    except ConfigError:
+        # Of a version with other settings: as it is, in the order that PostgreSQL keeps keys in.
+        snapshot = run.config_snapshot
+    return _json(snapshot) if format_ is Format.json else dump_yaml(snapshot)
 
 
 def _write_run(run: StoredRun, format_: Format, output: Path | None) -> None:

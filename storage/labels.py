@@ -17,7 +17,7 @@ from ntrader.errors import ConfigError, NotFoundError, NtraderError
 from ntrader.settings import Settings
 from storage.conditions import storable
 from storage.database import reading
-from storage.references import find_run_id
+from storage.references import find_run_ids
 
 LONGEST_NAME = 200
 
@@ -82,6 +82,7 @@ def look_at(settings: Settings, references: Sequence[str]) -> list[Deletable]:
             " FROM backtest_runs r WHERE r.run_id = ANY(%s)",
             [ids],
         ).fetchall()
+    _require_all(ids, rows)
     _require_finished(rows)
     return [Deletable(**row) for row in rows]
 
@@ -94,6 +95,7 @@ def delete_runs(settings: Settings, references: Sequence[str]) -> int:
         rows = connection.execute(
             "SELECT run_id, execution_status FROM backtest_runs WHERE run_id = ANY(%s) FOR UPDATE", [ids]
         ).fetchall()
+        _require_all(ids, rows)
         _require_finished(rows)
         return connection.execute("DELETE FROM backtest_runs WHERE run_id = ANY(%s)", [ids]).rowcount
 
@@ -112,9 +114,8 @@ def count_deleted(settings: Settings, strategies: Sequence[str] = (), symbols: S
 def _changed(settings: Settings, references: Sequence[str], change: sql.SQL, **values: Any) -> list[UUID]:
     with _writing(settings) as connection:
         ids = _ids(connection, references)
-        statement = sql.SQL("UPDATE backtest_runs SET {} WHERE run_id = ANY(%(ids)s)").format(change)
-        if connection.execute(statement, values | {"ids": ids}).rowcount != len(ids):
-            raise NotFoundError("one of the runs was deleted meanwhile", hint="Run the command again.")
+        statement = sql.SQL("UPDATE backtest_runs SET {} WHERE run_id = ANY(%(ids)s) RETURNING run_id").format(change)
+        _require_all(ids, connection.execute(statement, values | {"ids": ids}).fetchall())
     return ids
 
 
@@ -126,7 +127,13 @@ def _writing(settings: Settings) -> Iterator[psycopg.Connection[dict[str, Any]]]
 
 def _ids(connection: psycopg.Connection[dict[str, Any]], references: Sequence[str]) -> list[UUID]:
     """Each run once, in a fixed order, so that two commands cannot wait for each other."""
-    return sorted({find_run_id(connection, reference) for reference in references})
+    return sorted(set(find_run_ids(connection, references)))
+
+
+def _require_all(ids: Sequence[UUID], rows: list[dict[str, Any]]) -> None:
+    missing = set(ids) - {row["run_id"] for row in rows}
+    if missing:
+        raise NotFoundError(f"there is no run {min(missing)}", hint="`ntrader history list` shows what there is.")
 
 
 def _require_finished(rows: list[dict[str, Any]]) -> None:

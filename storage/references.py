@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from datetime import UTC
 from typing import Any, cast
 from uuid import UUID
@@ -12,28 +13,45 @@ import psycopg
 
 from ntrader.errors import AmbiguousError, NotFoundError
 
+Connection = psycopg.Connection[dict[str, Any]]
+
 MIN_PREFIX = 4
+_WHOLE = 32
 
 _LAST = re.compile(r"@last(?:~(\d{1,9}))?")
 _PREFIX = re.compile(r"[0-9a-f]{1,32}")
 _LIST_HINT = "`ntrader history list` shows what there is."
 
 
-def find_run_id(connection: psycopg.Connection[dict[str, Any]], reference: str) -> UUID:
-    """Raises NotFoundError, or AmbiguousError listing the candidates."""
-    reference = reference.strip()
-    last = _LAST.fullmatch(reference)
+def find_run_ids(connection: Connection, references: Sequence[str]) -> list[UUID]:
+    """Each in its place; a whole uuid is taken at its word. Raises NotFoundError, or AmbiguousError listing
+    candidates."""
+    words = [reference.strip() for reference in references]
+    prefixes = {word: _digits(word) for word in words if _PREFIX.fullmatch(_digits(word))}
+    found = _by_prefix(connection, prefixes)
+    return [found[word] if word in found else _by_word(connection, word) for word in words]
+
+
+def find_run_id(connection: Connection, reference: str) -> UUID:
+    """One run; raises as `find_run_ids` does."""
+    (run_id,) = find_run_ids(connection, [reference])
+    return run_id
+
+
+def _digits(word: str) -> str:
+    return word.lower().replace("-", "")
+
+
+def _by_word(connection: Connection, word: str) -> UUID:
+    last = _LAST.fullmatch(word)
     if last:
-        return _nth_newest(connection, int(last[1] or 0), reference)
-    if reference.startswith("@"):
-        raise NotFoundError(f"{reference!r} names no run", hint="Write @last, or @last~1 for the one before.")
-    digits = reference.lower().replace("-", "")
-    if _PREFIX.fullmatch(digits):
-        return _by_prefix(connection, digits, reference)
-    return _by_name(connection, reference)
+        return _nth_newest(connection, int(last[1] or 0), word)
+    if word.startswith("@"):
+        raise NotFoundError(f"{word!r} names no run", hint="Write @last, or @last~1 for the one before.")
+    return _by_name(connection, word)
 
 
-def _nth_newest(connection: psycopg.Connection[dict[str, Any]], back: int, reference: str) -> UUID:
+def _nth_newest(connection: Connection, back: int, reference: str) -> UUID:
     """The one place that counts its way: `@last~N` has no other meaning, and an index alone answers it."""
     row = connection.execute(
         "SELECT run_id FROM backtest_runs WHERE id = (SELECT id FROM backtest_runs WHERE NOT archived"
@@ -45,17 +63,32 @@ def _nth_newest(connection: psycopg.Connection[dict[str, Any]], back: int, refer
     return cast("UUID", row["run_id"])
 
 
-def _by_prefix(connection: psycopg.Connection[dict[str, Any]], digits: str, reference: str) -> UUID:
-    if len(digits) < MIN_PREFIX:
-        raise NotFoundError(f"{reference!r} is too short", hint=f"Give at least {MIN_PREFIX} characters of the Run ID.")
-    first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
-    rows = connection.execute(
-        "SELECT run_id, strategy_name, instrument_symbol, created_at FROM backtest_runs"
-        " WHERE run_id BETWEEN %s AND %s ORDER BY run_id LIMIT 3",
-        [first, last],
-    ).fetchall()
+def _by_prefix(connection: Connection, prefixes: dict[str, str]) -> dict[str, UUID]:
+    """All in one question: each is a range of the unique index."""
+    found = {word: UUID(digits) for word, digits in prefixes.items() if len(digits) == _WHOLE}
+    parts = {word: digits for word, digits in prefixes.items() if word not in found}
+    for word, digits in parts.items():
+        if len(digits) < MIN_PREFIX:
+            hint = f"Give at least {MIN_PREFIX} characters of the Run ID."
+            raise NotFoundError(f"{word!r} is too short", hint=hint)
+    if parts:
+        rows = connection.execute(
+            "SELECT p.word, r.* FROM unnest(%s::text[], %s::uuid[], %s::uuid[]) AS p (word, first, last)"
+            " CROSS JOIN LATERAL (SELECT run_id, strategy_name, instrument_symbol, created_at FROM backtest_runs"
+            " WHERE run_id BETWEEN p.first AND p.last ORDER BY run_id LIMIT 3) AS r",
+            [
+                list(parts),
+                [UUID(digits.ljust(_WHOLE, "0")) for digits in parts.values()],
+                [UUID(digits.ljust(_WHOLE, "f")) for digits in parts.values()],
+            ],
+        ).fetchall()
+        found |= {word: _only_one(word, [row for row in rows if row["word"] == word]) for word in parts}
+    return found
+
+
+def _only_one(word: str, rows: list[dict[str, Any]]) -> UUID:
     if not rows:
-        raise NotFoundError(f"there is no run {reference}", hint=_LIST_HINT)
+        raise NotFoundError(f"there is no run {word}", hint=_LIST_HINT)
     if len(rows) > 1:
         lines = "".join(
             f"\n  {row['run_id']}  {row['created_at'].astimezone(UTC):%Y-%m-%d %H:%M}"
@@ -63,11 +96,11 @@ def _by_prefix(connection: psycopg.Connection[dict[str, Any]], digits: str, refe
             for row in rows[:2]
         )
         more = "\n  ..." if len(rows) > 2 else ""
-        raise AmbiguousError(f"{reference!r} fits more than one run:{lines}{more}", hint="Give more characters.")
+        raise AmbiguousError(f"{word!r} fits more than one run:{lines}{more}", hint="Give more characters.")
     return cast("UUID", rows[0]["run_id"])
 
 
-def _by_name(connection: psycopg.Connection[dict[str, Any]], reference: str) -> UUID:
+def _by_name(connection: Connection, reference: str) -> UUID:
     if "\x00" not in reference and reference.isprintable():
         row = connection.execute("SELECT run_id FROM backtest_runs WHERE name = %s", [reference]).fetchone()
         if row is not None:

@@ -20,7 +20,7 @@ from storage.columns import pick
 from storage.conditions import Filters
 from storage.database import connect, reading
 from storage.leases import is_alive
-from storage.references import find_run_id
+from storage.references import find_run_ids
 from storage.search import Order, Page, count, find_page, stream
 
 
@@ -195,10 +195,15 @@ def get_runs(settings: Settings, references: Sequence[str]) -> list[StoredRun]:
     """The runs in the order they were named; raises as `get_run` does."""
     with reading(settings) as connection:
         mark_dead_runs(connection)
-        wanted = [find_run_id(connection, reference) for reference in references]
-        rows = connection.execute(
-            sql.SQL("SELECT {} FROM backtest_runs r WHERE r.run_id = ANY(%s)").format(_WHOLE), [wanted]
-        ).fetchall()
+        return read_runs(connection, references)
+
+
+def read_runs(connection: psycopg.Connection[dict[str, Any]], references: Sequence[str]) -> list[StoredRun]:
+    """`get_runs` on a connection one has."""
+    wanted = find_run_ids(connection, references)
+    rows = connection.execute(
+        sql.SQL("SELECT {} FROM backtest_runs r WHERE r.run_id = ANY(%s)").format(_WHOLE), [wanted]
+    ).fetchall()
     found = {row["run_id"]: _run(row) for row in rows}
     gone = [reference for reference, run_id in zip(references, wanted, strict=True) if run_id not in found]
     if gone:
