@@ -1,0 +1,209 @@
+"""Rows as csv, json, ndjson, Markdown or a table: column names and any iterable of rows in, text out.
+
+All but the table write each row as it comes, so that a million rows need no more memory than one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import Any, TextIO
+
+from ntrader.files import replacing
+
+UNDEFINED = "-"
+
+Row = Sequence[Any]
+Writer = Callable[[TextIO, Sequence[str], Iterable[Row]], None]
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+    ndjson = "ndjson"
+    md = "md"
+
+
+def write(format_: Format, stream: TextIO, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """`rows` hold Python values in the order of `columns`; csv, json and ndjson keep every digit."""
+    _WRITERS[format_](stream, columns, rows)
+
+
+@contextmanager
+def destination(path: Path | None) -> Iterator[TextIO]:
+    """Where `-o FILE` says, or stdout; a file takes its place when it is whole.
+
+    Raises ConfigError where no file can be made.
+    """
+    if path is None or str(path) == "-":
+        yield sys.stdout
+        return
+    with replacing(path) as fresh, fresh.open("w", encoding="utf-8", newline="") as stream:
+        yield stream
+
+
+def write_csv(stream: TextIO, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """As PostgreSQL writes it: NULL is empty, an empty text is `""`."""
+    stream.write(_csv_line(columns))
+    for row in rows:
+        stream.write(_csv_line(row))
+
+
+def write_json(stream: TextIO, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """A list of objects, one a line."""
+    names, separator = distinct(columns), "[\n"
+    for row in rows:
+        stream.write(f"{separator}  {_object(names, row)}")
+        separator = ",\n"
+    stream.write("[]\n" if separator == "[\n" else "\n]\n")
+
+
+def write_ndjson(stream: TextIO, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    names = distinct(columns)
+    for row in rows:
+        stream.write(f"{_object(names, row)}\n")
+
+
+def write_md(stream: TextIO, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    stream.write(_md_line(columns) + _md_line(["---"] * len(columns)))
+    for row in rows:
+        stream.write(_md_line([shown(value) for value in row]))
+
+
+def write_table(stream: TextIO, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Aligned for reading; numbers to the right. Needs all rows at once."""
+    from rich.cells import cell_len
+
+    values = [list(row) for row in rows]
+    lines = [[_printable(name) for name in columns], *([_printable(shown(value)) for value in row] for row in values)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    right = [_is_numeric(row[index] for row in values) for index in range(len(columns))]
+    lines.insert(1, ["-" * width for width in widths])
+    for line in lines:
+        gaps = [" " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)]
+        cells = [gap + cell if end else cell + gap for cell, gap, end in zip(line, gaps, right, strict=True)]
+        stream.write("  ".join(cells).rstrip() + "\n")
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+_QUOTED = re.compile(r'[",\r\n]|^\s|\s$')
+_WRITERS: dict[Format, Writer] = {
+    Format.table: write_table,
+    Format.csv: write_csv,
+    Format.json: write_json,
+    Format.ndjson: write_ndjson,
+    Format.md: write_md,
+}
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON knows it: times as ISO 8601, aware ones in UTC; NaN and infinity as their names.
+
+    A Decimal becomes a number where that keeps every digit, else a text.
+    """
+    if value is None or type(value) in {bool, int, str}:
+        return value
+    if isinstance(value, float | Decimal):
+        return _number(value)
+    if isinstance(value, date | time):
+        return _moment(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"\\x{bytes(value).hex()}"
+    return plain(value.value) if isinstance(value, Enum) else str(value)
+
+
+def text(value: Any) -> str:
+    """A value as one cell, with every digit; `None` has no text of its own and is empty."""
+    if isinstance(value, Decimal) and value.is_finite():
+        return f"{value:f}"
+    known = plain(value)
+    if known is None:
+        return ""
+    return known if isinstance(known, str) else _ENCODER.encode(known)
+
+
+def shown(value: Any) -> str:
+    """The same for reading: `-` where there is nothing."""
+    return UNDEFINED if value is None else text(value)
+
+
+def json_text(document: Any) -> str:
+    """On one line; `document` is made plain first."""
+    return _ENCODER.encode(plain(document))
+
+
+def distinct(columns: Sequence[str]) -> list[str]:
+    """The names with `_2`, `_3`... where one repeats: an object would keep the last one only."""
+    names: list[str] = []
+    for column in columns:
+        name, number = column, 1
+        while name in names:
+            number += 1
+            name = f"{column}_{number}"
+        names.append(name)
+    return names
+
+
+def _object(names: Sequence[str], row: Row) -> str:
+    return json_text(dict(zip(names, row, strict=True)))
+
+
+def _moment(value: date | time) -> str:
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC).isoformat()
+    return value.isoformat()
+
+
+def _number(value: float | Decimal) -> int | float | str:
+    if not math.isfinite(value):
+        # As PostgreSQL calls them; JSON has no such numbers.
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, float):
+        return float(value)
+    if value == value.to_integral_value():
+        return int(value)
+    near = float(value)
+    return near if Decimal(repr(near)) == value else f"{value:f}"
+
+
+def _csv_line(row: Row) -> str:
+    line = ",".join(_csv_cell(value) for value in row)
+    # A line with nothing in it would be taken for none.
+    return f"{line}\n" if line else '""\n'
+
+
+def _csv_cell(value: Any) -> str:
+    cell = text(value)
+    if (not cell and value is not None) or _QUOTED.search(cell):
+        return '"' + cell.replace('"', '""') + '"'
+    return cell
+
+
+def _md_line(cells: Sequence[str]) -> str:
+    safe = (cell.replace("\\", "\\\\").replace("|", "\\|") for cell in cells)
+    return "| " + " | ".join(re.sub(r"\r\n|\r|\n", "<br>", cell) for cell in safe) + " |\n"
+
+
+def _printable(cell: str) -> str:
+    """A line end would break the table, and an escape sequence would do as it likes with the terminal."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in cell)
+
+
+def _is_numeric(values: Iterable[Any]) -> bool:
+    kinds = [type(value) for value in values if value is not None]
+    return bool(kinds) and all(issubclass(kind, int | float | Decimal) and kind is not bool for kind in kinds)
