@@ -23,7 +23,7 @@ def sql(
 ) -> None:
     """Ask the database anything. It can change nothing: the transaction is read-only.
 
-    COPY (SELECT ...) TO STDOUT is sent as PostgreSQL writes it. docs/sql.md describes the tables and views.
+    COPY (SELECT ...) TO STDOUT is sent as PostgreSQL writes it. The tables are in docs/sql.md.
     """
     from ntrader.settings import load_settings
     from ntrader.signals import interruptible

@@ -467,6 +467,20 @@ def test_from_18_to_16_and_back(
     assert shape(empty) == shape(recorded)
 
 
+def test_an_owner_without_other_rights(postgres16: Server, home: Path, recorded: Settings, dump: Path) -> None:
+    admin = Settings(home=home, database_url=postgres16.url())
+    execute(admin, "CREATE ROLE plain LOGIN", "CREATE DATABASE plain OWNER plain")
+    plain = replace(admin, database_url=postgres16.socket_url("plain", user="plain"))
+    try:
+        assert restore(plain, dump).runs == 5
+        assert backup.back_up(plain, dump.with_name("plain.dump")).runs == 5
+        assert restore(plain, dump.with_name("plain.dump"), replace=True).runs == 5
+        assert rows(plain) == rows(recorded)
+    finally:
+        dispose_engines()
+        execute(admin, "DROP DATABASE plain WITH (FORCE)", "DROP ROLE plain")
+
+
 def test_several_hosts_are_tried(settings16: Settings, postgres16: Server, tmp_path: Path) -> None:
     migrations.upgrade(settings16)
     assert settings16.database_url
