@@ -64,7 +64,7 @@ def backup(
         done = back_up(load_settings(), file, force=force)
     if done.left_out:
         talk(f"Left out, because they are not ntrader's: {', '.join(done.left_out)}.")
-    talk(f"{done.path}: {done.runs:,} runs, {_megabytes(done.size)}.")
+    talk(f"{done.path}: {_runs(done.runs)}, {_megabytes(done.size)}.")
 
 
 @app.command()
@@ -84,7 +84,7 @@ def restore(
         if replace and not yes and (runs := backup.recorded_runs(settings)):
             _confirm(settings, runs, file)
         done = backup.restore(settings, archive, replace=replace)
-    talk(f"{settings.masked_database_url}: {done.runs:,} runs restored, {_megabytes(file.stat().st_size)} read.")
+    talk(f"{settings.masked_database_url}: {_runs(done.runs)} restored, {_megabytes(file.stat().st_size)} read.")
     if done.behind:
         talk(f"Its tables are at {done.revision}: run `ntrader db upgrade`.")
 
@@ -95,10 +95,14 @@ def _confirm(settings: Settings, runs: int, file: Path) -> None:
     from ntrader.errors import ConfigError
 
     if not sys.stdin.isatty():
-        raise ConfigError(f"{runs:,} runs would be given up, and nobody can be asked", hint="Say --yes as well.")
-    question = f"Give up the {runs:,} runs in {settings.masked_database_url} for those of {file}?"
+        raise ConfigError(f"{_runs(runs)} would be given up, and nobody can be asked", hint="Say --yes as well.")
+    question = f"Give up {_runs(runs)} in {settings.masked_database_url} for those of {file}?"
     if not typer.confirm(question, err=True):
         raise ConfigError("not confirmed: nothing was changed")
+
+
+def _runs(count: int) -> str:
+    return f"{count:,} run{'' if count == 1 else 's'}"
 
 
 def _megabytes(size: int) -> str:

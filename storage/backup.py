@@ -266,7 +266,7 @@ def _check_target(settings: Settings, archive: Archive, contents: _Contents, *, 
         raise schema_error(contents.revision)
     if contents.runs and not replace:
         raise ConfigError(
-            f"{where} holds {contents.runs:,} runs already",
+            f"{where} holds runs already: {contents.runs:,}",
             hint="Use --replace to give them up for those of the backup, or restore into another database.",
         )
     if contents.schema != archive.schema:

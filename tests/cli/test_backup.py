@@ -50,13 +50,13 @@ def test_there_and_back(here: Here, environment: Settings, tmp_path: Path) -> No
     restored = here("db", "restore", str(path), "--replace", "--yes")
 
     assert (made.code, made.out) == (0, "")
-    assert made.err.startswith(f"{path}: 1 runs, ")
+    assert made.err.startswith(f"{path}: 1 run, ")
     assert (refused.code, refused.out) == (2, "")
-    assert "holds 2 runs already" in refused.err
+    assert "holds runs already: 2" in refused.err
     assert unasked.code == 2
     assert "2 runs would be given up" in unasked.err
     assert (restored.code, restored.out) == (0, "")
-    assert "1 runs restored" in restored.err
+    assert "1 run restored" in restored.err
     assert run_id[:8] in here("history", "list").out
     assert here("db", "backup", str(path)).code == 2
     assert here("db", "backup", str(path), "--force").code == 0
@@ -79,7 +79,7 @@ def test_the_question(
         said = here("db", "restore", str(path), "--replace")
 
     assert said.code == code
-    assert "Give up the 1 runs in" in said.err
+    assert "Give up 1 run in" in said.err
 
 
 def test_files_that_do_not_fit(here: Here, tmp_path: Path) -> None:

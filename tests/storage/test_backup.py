@@ -163,7 +163,7 @@ def test_into_the_embedded_database_of_another_home(recorded: Settings, another_
     assert rows(another_home) == rows(recorded)
     migrations.check(another_home)
 
-    with pytest.raises(ConfigError, match="holds 5 runs already"):
+    with pytest.raises(ConfigError, match="holds runs already: 5"):
         restore(another_home, dump)
     again = backup.back_up(another_home, dump.with_name("again.dump"))
     assert restore(another_home, again.path, replace=True).runs == 5
@@ -339,7 +339,7 @@ def test_runs_are_given_up_only_when_asked_to(dump: Path, recorded: Settings, se
     record(settings, 1)
     before = rows(settings)
 
-    with pytest.raises(ConfigError, match="holds 3 runs already") as caught:
+    with pytest.raises(ConfigError, match="holds runs already: 3") as caught:
         restore(settings, dump)
     assert "--replace" in (caught.value.hint or "")
     assert rows(settings) == before
