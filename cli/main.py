@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from cli import data, db, doctor, history, run, services, strategy
+from cli import data, db, doctor, history, run, services, sql, strategy
 from cli.output import complain
 from ntrader.errors import (
     AmbiguousError,
@@ -58,6 +58,7 @@ app.add_typer(strategy.app, name="strategy")
 app.add_typer(data.app, name="data")
 app.add_typer(db.app, name="db")
 app.command("doctor")(doctor.doctor)
+app.command("sql")(sql.sql)
 app.command("status")(services.status)
 app.command("down")(services.down)
 
@@ -96,6 +97,8 @@ def _run(words: list[str], *, debug: bool) -> int:
     try:
         app(words, prog_name="ntrader")
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # which Typer answers with 1
+            return _seen_enough()
         return end.code if isinstance(end.code, int) else OK
     except Interruption as interruption:
         complain("terminated" if interruption.number == signal.SIGTERM else "interrupted")
@@ -105,9 +108,7 @@ def _run(words: list[str], *, debug: bool) -> int:
         complain(error.message, error.hint)
         return exit_code(error)
     except BrokenPipeError:
-        # Whoever read our output has seen enough (`| head`).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
+        return _seen_enough()
     except OSError as error:
         _show_traceback(error, debug)
         where = f": {error.filename}" if error.filename else ""
@@ -117,6 +118,12 @@ def _run(words: list[str], *, debug: bool) -> int:
         _show_traceback(error, debug)
         complain(f"unexpected {type(error).__name__}: {error}", "Use --debug to see where; this is a bug in ntrader.")
         return UNEXPECTED
+    return OK
+
+
+def _seen_enough() -> int:
+    """Whoever read our output left (`| head`): what is still to be written goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return OK
 
 

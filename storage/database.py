@@ -103,9 +103,14 @@ def parse_url(url: str) -> str:
     return _validated(f"postgresql://{login}{parts.location}{_libpq_query(parts.query)}")
 
 
-def connect(settings: Settings, *, autocommit: bool = True) -> psycopg.Connection[dict[str, Any]]:
-    """A connection for reading, rows as dicts, times in UTC. Raises our own errors, each with the next step."""
-    parameters = _parameters(settings, reading=True)
+def connect(
+    settings: Settings, *, autocommit: bool = True, user: str | None = None
+) -> psycopg.Connection[dict[str, Any]]:
+    """A connection for reading, rows as dicts, times in UTC; `user` replaces the one of the settings.
+
+    Raises our own errors, each with the next step.
+    """
+    parameters = _parameters(settings, reading=True) | ({"user": user} if user else {})
     try:
         return psycopg.connect(libpq.make_conninfo(**parameters), autocommit=autocommit, row_factory=dict_row)
     except psycopg.Error as error:

@@ -46,7 +46,11 @@ def test_the_contracts_say_what_the_design_says() -> None:
     }
     assert {"prefect", "nautilus_trader", "pandas"} <= {*CONTRACTS["storage"]["forbidden_modules"]}
     assert {"flows", "tasks", "prefect", "nautilus_trader", "pandas"} <= {*CONTRACTS["reading"]["forbidden_modules"]}
-    reading = {f"cli.{name}" for name in ("history", "compare", "output") if (ROOT / "cli" / f"{name}.py").exists()}
+    reading = {
+        f"cli.{name}"
+        for name in ("history", "compare", "output", "sql", "formats")
+        if (ROOT / "cli" / f"{name}.py").exists()
+    }
     assert reading <= {*CONTRACTS["reading"]["source_modules"]}
     assert not any("ignore_imports" in contract for contract in CONTRACTS.values())
 
