@@ -7,7 +7,7 @@ from itertools import batched
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli.formats import Format, destination, plain, text, write
+from cli.formats import Format, destination, text, write
 from ntrader.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -66,10 +66,7 @@ def _write_parquet(output: Path, names: list[str], rows: Iterable[tuple[Any, ...
     with replacing(output) as fresh, parquet.ParquetWriter(fresh, schema, compression="zstd") as writer:
         for batch in batched(rows, _BATCH, strict=False):
             columns = zip(*batch, strict=True)
-            arrays = [
-                pyarrow.array([_arrow_value(value, field.type) for value in column], field.type)
-                for column, field in zip(columns, schema, strict=True)
-            ]
+            arrays = [_arrow_column(column, field.type) for column, field in zip(columns, schema, strict=True)]
             writer.write_batch(pyarrow.record_batch(arrays, schema=schema))
 
 
@@ -88,11 +85,11 @@ def _arrow_type(name: str) -> pyarrow.DataType:
     return kinds.get(FIELDS.get(name, "text"), pyarrow.string())
 
 
-def _arrow_value(value: Any, kind: pyarrow.DataType) -> Any:
+def _arrow_column(values: tuple[Any, ...], kind: pyarrow.DataType) -> pyarrow.Array:
     import pyarrow
 
-    if value is None or pyarrow.types.is_timestamp(kind) or pyarrow.types.is_boolean(kind):
-        return value
     if pyarrow.types.is_string(kind):
-        return value if isinstance(value, str) else text(value)
-    return float(value) if pyarrow.types.is_floating(kind) else plain(value)
+        values = tuple(value if value is None or type(value) is str else text(value) for value in values)
+    elif pyarrow.types.is_floating(kind):
+        values = tuple(value if value is None or type(value) is float else float(value) for value in values)
+    return pyarrow.array(values, kind)

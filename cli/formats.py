@@ -98,8 +98,8 @@ def write_aligned(stream: TextIO, lines: Sequence[Sequence[str]], right: Sequenc
         stream.write("  ".join(cells).rstrip() + "\n")
 
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
-_QUOTED = re.compile(r'[",\r\n]|^\s|\s$')
+_NUMBERS = frozenset({int, float})
+_QUOTED = re.compile(r'[",\r\n]|^\s|\s$').search
 _WRITERS: dict[Format, Writer] = {
     Format.table: write_table,
     Format.csv: write_csv,
@@ -129,8 +129,17 @@ def plain(value: Any) -> Any:
     return plain(value.value) if isinstance(value, Enum) else str(value)
 
 
+# It asks `plain` only for what it does not know: a row is mostly numbers and texts.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=plain)
+
+
 def text(value: Any) -> str:
     """A value as one cell, with every digit; `None` has no text of its own and is empty."""
+    kind = type(value)
+    if kind is str:
+        return str(value)
+    if kind is float and math.isfinite(value):
+        return repr(value)
     if isinstance(value, Decimal) and value.is_finite():
         return f"{value:f}"
     known = plain(value)
@@ -145,8 +154,11 @@ def shown(value: Any) -> str:
 
 
 def json_text(document: Any) -> str:
-    """On one line; `document` is made plain first."""
-    return _ENCODER.encode(plain(document))
+    """On one line, of plain values."""
+    try:
+        return _ENCODER.encode(document)
+    except ValueError:  # NaN or infinity in it, for which the encoder has no word
+        return _ENCODER.encode(plain(document))
 
 
 def distinct(columns: Sequence[str]) -> list[str]:
@@ -166,7 +178,7 @@ def _object(names: Sequence[str], row: Row) -> str:
 
 
 def _moment(value: date | time) -> str:
-    if isinstance(value, datetime) and value.tzinfo is not None:
+    if isinstance(value, datetime) and value.tzinfo is not None and value.tzinfo is not UTC:
         return value.astimezone(UTC).isoformat()
     return value.isoformat()
 
@@ -190,8 +202,12 @@ def _csv_line(row: Row) -> str:
 
 
 def _csv_cell(value: Any) -> str:
+    if value is None:
+        return ""
     cell = text(value)
-    if (not cell and value is not None) or _QUOTED.search(cell):
+    if type(value) in _NUMBERS:
+        return cell
+    if not cell or _QUOTED(cell):
         return '"' + cell.replace('"', '""') + '"'
     return cell
 

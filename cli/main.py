@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from cli import data, db, doctor, history, run, services, sql, strategy
+from cli.narrow import narrowed
 from cli.output import complain
 from ntrader.errors import (
     AmbiguousError,
@@ -95,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(words: list[str], *, debug: bool) -> int:
     """Run the command; what went wrong becomes a message and an exit code."""
     try:
-        app(words, prog_name="ntrader")
+        narrowed(app, words)(words, prog_name="ntrader")
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # which Typer answers with 1
             return _seen_enough()

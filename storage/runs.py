@@ -178,8 +178,7 @@ def streamed_runs(
         connection.execute("SET statement_timeout = 0")
         with connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            rows = stream(connection, picked.statement, filters, order, limit)
-            yield picked.names, (picked.values(row) for row in rows)
+            yield picked.names, stream(connection, picked.statement, filters, order, limit)
 
 
 def get_run(settings: Settings, reference: str) -> StoredRun:

@@ -19,6 +19,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import tuple_row
 
 from ntrader.errors import ConfigError
 from storage.conditions import Filters, Values, conditions
@@ -83,17 +84,17 @@ def find_page(
 
 def stream(
     connection: Connection, columns: sql.Composable, filters: Filters, order: Order, limit: int | None
-) -> Iterator[dict[str, Any]]:
-    """The same without pages, through a cursor of the server's: memory stays flat. Needs a transaction."""
+) -> Iterator[tuple[Any, ...]]:
+    """The columns without pages, through a cursor of the server's: memory stays flat. Needs a transaction."""
     ranking = _Ranking(filters, *order.resolved)
     left = limit
     for number, statement in enumerate(ranking.phases(columns, None)):
-        with connection.cursor(name=f"runs_{number}") as cursor:
+        with connection.cursor(name=f"runs_{number}", row_factory=tuple_row) as cursor:
             cursor.itersize = 1_000
-            cursor.execute(statement, ranking.parameters | {"limit": left})
+            cursor.execute(statement, ranking.parameters | {"limit": left}, binary=True)
             for row in cursor:
                 left = None if left is None else left - 1
-                yield row
+                yield row[:-2]  # without what it was ranked by, and its id
 
 
 def count(connection: Connection, filters: Filters, *, cheap: float = 2_000.0) -> tuple[int, bool]:
