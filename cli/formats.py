@@ -16,6 +16,7 @@ from decimal import Decimal
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, TextIO
+from uuid import UUID
 
 from ntrader.files import replacing
 
@@ -98,7 +99,6 @@ def write_aligned(stream: TextIO, lines: Sequence[Sequence[str]], right: Sequenc
         stream.write("  ".join(cells).rstrip() + "\n")
 
 
-_NUMBERS = frozenset({int, float})
 _QUOTED = re.compile(r'[",\r\n]|^\s|\s$').search
 _WRITERS: dict[Format, Writer] = {
     Format.table: write_table,
@@ -135,11 +135,6 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=plain)
 
 def text(value: Any) -> str:
     """A value as one cell, with every digit; `None` has no text of its own and is empty."""
-    kind = type(value)
-    if kind is str:
-        return str(value)
-    if kind is float and math.isfinite(value):
-        return repr(value)
     if isinstance(value, Decimal) and value.is_finite():
         return f"{value:f}"
     known = plain(value)
@@ -178,7 +173,7 @@ def _object(names: Sequence[str], row: Row) -> str:
 
 
 def _moment(value: date | time) -> str:
-    if isinstance(value, datetime) and value.tzinfo is not None and value.tzinfo is not UTC:
+    if isinstance(value, datetime) and value.utcoffset():
         return value.astimezone(UTC).isoformat()
     return value.isoformat()
 
@@ -196,20 +191,36 @@ def _number(value: float | Decimal) -> int | float | str:
 
 
 def _csv_line(row: Row) -> str:
-    line = ",".join(_csv_cell(value) for value in row)
+    line = ",".join([_CSV.get(type(value), _csv_other)(value) for value in row])
     # A line with nothing in it would be taken for none.
     return f"{line}\n" if line else '""\n'
 
 
-def _csv_cell(value: Any) -> str:
-    if value is None:
-        return ""
-    cell = text(value)
-    if type(value) in _NUMBERS:
+def _csv_text(cell: str) -> str:
+    if cell.isalnum():  # as most are, and it takes a tenth of the search
         return cell
-    if not cell or _QUOTED(cell):
-        return '"' + cell.replace('"', '""') + '"'
-    return cell
+    return cell if cell and not _QUOTED(cell) else '"' + cell.replace('"', '""') + '"'
+
+
+def _csv_float(value: float) -> str:
+    cell = repr(value)
+    return text(value) if cell[-1] in "fn" else cell  # inf and nan have names of their own
+
+
+def _csv_other(value: Any) -> str:
+    return _csv_text(text(value))
+
+
+# A million rows are fifty million cells: each goes straight to its own function.
+_CSV: dict[type, Callable[[Any], str]] = {
+    type(None): lambda _: "",
+    str: _csv_text,
+    float: _csv_float,
+    int: str,
+    bool: lambda value: "true" if value else "false",
+    datetime: _moment,
+    UUID: str,
+}
 
 
 def _md_line(cells: Sequence[str]) -> str:

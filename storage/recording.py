@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import Update, bindparam, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import Connection
 
@@ -25,6 +25,27 @@ from storage.models import BacktestRun, PerformanceMetrics, TradeRow
 from storage.runs import StoredMetrics, StoredRun
 
 _runs = BacktestRun.__table__  # type: ignore[attr-defined]
+_now = func.statement_timestamp()
+_lease_end = func.now() + text(f"interval '{LEASE_SECONDS} seconds'")
+
+# Built once: to build a statement takes SQLAlchemy longer than PostgreSQL takes to run it.
+_START = upsert(_runs).values(lease_expires_at=_lease_end).on_conflict_do_nothing(index_elements=["run_id"])
+_FINISH = (
+    update(_runs)
+    .where(_runs.c.run_id == bindparam("the_run"), _runs.c.execution_status == "running")
+    .values(
+        finished_at=_now,
+        execution_duration_seconds=func.extract("epoch", _now - _runs.c.started_at),
+        lease_owner=None,
+        lease_expires_at=None,
+    )
+    .returning(_runs.c.id)
+)
+_SUCCEED = _FINISH.values(
+    start_date=func.coalesce(_runs.c.start_date, bindparam("first_bar")),
+    end_date=func.coalesce(_runs.c.end_date, bindparam("last_bar")),
+)
+_ADD_METRICS = insert(PerformanceMetrics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +77,9 @@ def start_run(settings: Settings, run: NewRun) -> None:
         "config_path": _storable(run.config_path) if run.config_path else None,
         "config_fingerprint": sha256(run.config.canonical_json()),
         "lease_owner": owner(),
-        "lease_expires_at": _lease_end(),
     }
     with transaction(settings) as connection:
-        connection.execute(upsert(_runs).values(values).on_conflict_do_nothing(index_elements=["run_id"]))
+        connection.execute(_START, values)
 
 
 def renew_lease(settings: Settings, run_id: UUID) -> None:
@@ -68,7 +88,7 @@ def renew_lease(settings: Settings, run_id: UUID) -> None:
         connection.execute(
             update(_runs)
             .where(_runs.c.run_id == run_id, _runs.c.execution_status == "running")
-            .values(lease_expires_at=_lease_end())
+            .values(lease_expires_at=_lease_end)
         )
 
 
@@ -89,10 +109,8 @@ def save_success(settings: Settings, run_id: UUID, execution: Execution, metrics
     A repeated call finds its own result and changes nothing. Raises DatabaseError when the run has meanwhile been
     finished by somebody else.
     """
-    final = _outcome(execution, metrics) | {
-        "start_date": func.coalesce(_runs.c.start_date, moment(execution.first_bar)),
-        "end_date": func.coalesce(_runs.c.end_date, moment(execution.last_bar)),
-    }
+    bars = {"first_bar": moment(execution.first_bar), "last_bar": moment(execution.last_bar)}
+    final = _outcome(execution, metrics) | bars
     with transaction(settings) as connection:
         row_id = _finish(connection, run_id, final, execution.result_digest)
         if row_id is not None:
@@ -108,7 +126,7 @@ def save_failure(settings: Settings, run_id: UUID, failure: Failure) -> None:
         "error_traceback": _storable(failure.traceback) if failure.traceback else None,
     }
     with transaction(settings) as connection:
-        _update(connection, run_id, final)
+        _update(connection, _FINISH, run_id, final)
 
 
 def unsaved_run(run: NewRun, execution: Execution, metrics: Metrics, seconds: float) -> StoredRun:
@@ -156,7 +174,7 @@ def _outcome(execution: Execution, metrics: Metrics) -> dict[str, Any]:
 
 
 def _finish(connection: Connection, run_id: UUID, final: dict[str, Any], digest: str) -> int | None:
-    row_id = _update(connection, run_id, final)
+    row_id = _update(connection, _SUCCEED, run_id, final)
     if row_id is not None:
         return row_id
     found = connection.execute(
@@ -168,26 +186,13 @@ def _finish(connection: Connection, run_id: UUID, final: dict[str, Any], digest:
     raise DatabaseError(f"run {run_id} {state}: its result was not saved", hint="Run the backtest again.")
 
 
-def _update(connection: Connection, run_id: UUID, final: dict[str, Any]) -> int | None:
-    now = func.statement_timestamp()
-    statement = (
-        update(_runs)
-        .where(_runs.c.run_id == run_id, _runs.c.execution_status == "running")
-        .values(
-            **final,
-            finished_at=now,
-            execution_duration_seconds=func.extract("epoch", now - _runs.c.started_at),
-            lease_owner=None,
-            lease_expires_at=None,
-        )
-        .returning(_runs.c.id)
-    )
-    row_id: int | None = connection.execute(statement).scalar()
+def _update(connection: Connection, statement: Update, run_id: UUID, final: dict[str, Any]) -> int | None:
+    row_id: int | None = connection.execute(statement, {"the_run": run_id, **final}).scalar()
     return row_id
 
 
 def _add_result(connection: Connection, row_id: int, execution: Execution, metrics: Metrics) -> None:
-    connection.execute(insert(PerformanceMetrics).values(backtest_run_id=row_id, **_measured(metrics)))
+    connection.execute(_ADD_METRICS, {"backtest_run_id": row_id, **_measured(metrics)})
     driver: Any = connection.connection.driver_connection
     with driver.cursor() as cursor:
         curve = execution.result.equity_curve
@@ -227,7 +232,3 @@ def moment(nanoseconds: int | None) -> datetime | None:
     if nanoseconds is None:
         return None
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=nanoseconds // 1000)
-
-
-def _lease_end() -> Any:
-    return func.now() + text(f"interval '{LEASE_SECONDS} seconds'")
