@@ -199,8 +199,9 @@ class Run:
 
     def __repr__(self) -> str:
         said = self._said()
-        title = f"{said.pop('run_id')[:8]} {said.pop('status')}: {said.pop('strategy')} on {said.pop('symbol')}"
-        return f"<Run {', '.join([title, *(f'{name} {value}' for name, value in said.items())])}>"
+        title = f"{said['run_id'][:8]} {said['status']}: {said['strategy']} on {said['symbol']}"
+        rest = ("name", "period", "total_return", "sharpe_ratio", "max_drawdown", "trades", "error")
+        return f"<Run {', '.join([title, *(f'{name} {said[name]}' for name in rest if name in said)])}>"
 
     def _repr_html_(self) -> str:
         rows = (f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in self._said().items())
