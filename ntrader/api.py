@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time
 from functools import cached_property
 from itertools import batched
+from numbers import Integral
 from typing import Any
 from uuid import UUID
 
@@ -102,8 +103,7 @@ def search_runs(
         where=where,
         archived=archived,
     )
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit is {limit}, below 1", hint="None means all runs.")
+    _require_limit(limit)
     columns = [*_PLAIN, *METRICS, *_SPREAD]
     with streamed_runs(settings or load_settings(), columns, filters, Order(sort, descending), limit) as (_, rows):
         frames = [_frame(columns, batch) for batch in batched(rows, _BATCH, strict=False)]
@@ -279,6 +279,11 @@ def _end(name: str, given: Moment) -> datetime | None:
         return parse_end(given)
     moment = _moment(name, given)
     return moment if moment is None or isinstance(given, datetime) else end_of_day(moment)
+
+
+def _require_limit(limit: int | None) -> None:
+    if limit is not None and not (isinstance(limit, Integral) and 0 < limit < 2**63):
+        raise ConfigError(f"limit is {limit!r}, not a whole number above 0", hint="None means all runs.")
 
 
 # What comes back

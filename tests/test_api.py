@@ -297,7 +297,7 @@ def test_sorted_by_any_metric_best_first(environment: Settings) -> None:
     undefined = save(environment, metrics=Metrics())
     assert found(sort="metrics.sharpe_ratio") == [high, low, undefined]
     assert found(sort="sharpe", descending=False) == [low, high, undefined]
-    assert found(sort="sharpe_ratio", limit=1) == [high]
+    assert found(sort="sharpe_ratio", limit=1) == found(sort="sharpe_ratio", limit=np.int64(1)) == [high]
 
 
 @pytest.mark.parametrize(("limit", "rows"), [(None, 7), (1000, 7), (7, 7), (5, 5), (1, 1)])
@@ -325,6 +325,8 @@ def test_all_runs_come_in_batches_that_fit_together(
         ({"strategy": ["momentum", None]}, r"strategy is \['momentum', None\]"),
         ({"limit": 0}, "limit is 0"),
         ({"limit": -1}, "limit is -1"),
+        ({"limit": 2.5}, "limit is 2.5, not a whole number above 0"),
+        ({"limit": 2**70}, "limit is 1180591620717411303424"),
         ({"sort": "beauty"}, "runs cannot be sorted by 'beauty'"),
         ({"where": "sharp > 1"}, "sharp"),
         ({"after": "yesterday"}, "'yesterday' is not a date"),
