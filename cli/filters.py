@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,7 +66,7 @@ DescOption = Annotated[bool, typer.Option("--desc", help="Largest first.")]
 
 def filters(**given: Any) -> Filters:
     """The options' words as values. Raises ConfigError for a tag or a date that cannot be read."""
-    from ntrader.moments import parse_moment
+    from ntrader.moments import parse_end, parse_moment
     from storage.conditions import Filters
 
     moments = {
@@ -82,7 +80,7 @@ def filters(**given: Any) -> Filters:
         data_source=given.get("data_source"),
         sweep=given.get("sweep"),
         tags=tuple(_tag(text) for text in given.get("tag") or ()),
-        period_end=_end(given.get("period_end")),
+        period_end=parse_end(given["period_end"]) if given.get("period_end") else None,
         where=given.get("where"),
         archived=bool(given.get("all_")),
         **moments,
@@ -103,9 +101,9 @@ def order(sort: str, *, asc: bool, desc: bool) -> Order:
 
 def strategy_name(text: str) -> str:
     """The name a strategy's runs are recorded under."""
-    from ntrader.strategies.registry import find_entry, identity
+    from ntrader.strategies.registry import recorded_name
 
-    return identity(text)[0] if ":" in text or find_entry(text) else text.strip()
+    return recorded_name(text)
 
 
 def assignments(words: Sequence[str]) -> dict[str, str]:
@@ -120,14 +118,3 @@ def _tag(text: str) -> tuple[str, str]:
     if not sign or not key.strip():
         raise ConfigError(f"the tag {text!r} is not KEY=VALUE", hint="Write it like team=fx.")
     return key.strip(), value.strip()
-
-
-def _end(text: str | None) -> datetime | None:
-    """A bare day is included whole."""
-    from ntrader.moments import parse_moment
-
-    if not text:
-        return None
-    moment = parse_moment(text)
-    bare = re.fullmatch(r"[0-9W-]{7,10}", text.strip()) is not None
-    return moment + timedelta(days=1, microseconds=-1) if bare else moment

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from ntrader.errors import ConfigError
 
+_BARE_DAY = re.compile(r"[0-9W-]{7,10}")
 _AGO = re.compile(r"(\d{1,6})\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -26,3 +27,14 @@ def parse_moment(text: str, *, now: datetime | None = None) -> datetime:
         raise ConfigError(
             f"{text!r} is not a date", hint="Write it like 2024-01-31, 2024-01-31T14:00, or 7d, 2w, 12h ago."
         ) from None
+
+
+def parse_end(text: str) -> datetime:
+    """The same as the end of a period: a bare day is included whole. Raises ConfigError."""
+    moment = parse_moment(text)
+    return end_of_day(moment) if _BARE_DAY.fullmatch(text.strip()) else moment
+
+
+def end_of_day(midnight: datetime) -> datetime:
+    """The last microsecond of the day that begins then."""
+    return midnight + timedelta(days=1, microseconds=-1)

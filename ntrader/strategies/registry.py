@@ -72,3 +72,8 @@ def identity(path: str) -> tuple[str, str]:
     """The name and type to record for a strategy's import path; a strategy of one's own is named by its class."""
     entry = find_entry(path)
     return (entry.name, entry.strategy_type) if entry else (path.partition(":")[2], "custom")
+
+
+def recorded_name(text: str) -> str:
+    """The name under which a strategy's runs are recorded, from its key, name or import path."""
+    return identity(text)[0] if ":" in text or find_entry(text) else text.strip()
