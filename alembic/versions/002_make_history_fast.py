@@ -119,8 +119,8 @@ VIEWS = {
                t.entry_price, t.exit_time, t.exit_price, t.fees, t.pnl
         FROM trades t JOIN backtest_runs r ON r.id = t.backtest_run_id
     """,
-    # The last point of each UTC day; returns from the initial capital on. None at all where equity touched zero:
-    # a return on nothing is not defined (ntrader.metrics.point_returns says the same).
+    # The last point of each UTC day, midnight being the end of one; returns from the initial capital on. None at all
+    # where equity touched zero: a return on nothing is not defined (ntrader.metrics.point_returns says the same).
     "v_daily_returns": """
         SELECT r.run_id, r.strategy_name, r.instrument_symbol, d.day, d.equity,
                CASE WHEN d.solvent THEN d.equity / d.before - 1 END AS daily_return
@@ -133,7 +133,7 @@ VIEWS = {
                 SELECT DISTINCT ON (day) day, equity
                 FROM (
                     SELECT ordinal, equity, date '1970-01-01'
-                           + floor(sum(step) OVER (ORDER BY ordinal) / 86400000000000)::integer AS day
+                           + div(sum(step) OVER (ORDER BY ordinal) - 1, 86400000000000)::integer AS day
                     FROM unnest(c.steps, c.equity) WITH ORDINALITY AS point (step, equity, ordinal)
                 ) AS points
                 ORDER BY day, ordinal DESC
