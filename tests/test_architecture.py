@@ -103,7 +103,7 @@ def test_listing_runs_loads_neither_prefect_nor_the_engine(environment: Settings
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=os.environ
     )
-    page = {"runs": [], "next_page_token": None, "total": 0, "total_is_exact": True}
+    page: dict[str, object] = {"runs": [], "next_page_token": None, "total": 0, "total_is_exact": True}
     assert (json.loads(result.stdout), result.stderr.splitlines()[-1]) == (page, "0 []")
 
 

@@ -24,7 +24,7 @@ from ntrader.results import EquityCurve, Execution, Metrics, RunResult, Trade
 from ntrader.settings import Settings
 from storage import database, leases, recording, runs
 from storage.arrays import decode, times
-from storage.models import METRICS
+from storage.fields import METRICS
 from storage.recording import Failure, NewRun
 from storage.runs import StoredRun
 from tests import factories
