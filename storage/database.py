@@ -440,6 +440,8 @@ def _validated(text: str) -> str:
     except psycopg.ProgrammingError as error:
         # libpq quotes what it stumbled over, which may be a part of the password.
         problem = "cannot be read: " + re.sub(r'".*"', "...", str(error).strip(), flags=re.DOTALL)
+    except UnicodeDecodeError:
+        problem = "cannot be read: a % in it stands for a byte that is no text; a % itself is written %25"
     else:
         if all(number.isdecimal() and 0 < int(number) < 65536 for number in port.split(",") if number):
             return text

@@ -46,9 +46,10 @@ DEAD_SHARE = 0.2
 NEARLY_FULL = 0.9
 SHORT_TIMEOUT = 1_000
 
-# What guards finished runs, table by table (alembic/versions).
+# What guards finished runs and remembers deleted ones, table by table (alembic/versions).
 TRIGGERS = {
-    "backtest_runs": ("finished_runs_are_immutable",),
+    "backtest_runs": ("finished_runs_are_immutable", "deleted_runs_are_remembered", "backtest_runs_stay_whole"),
+    "deleted_runs": ("deleted_runs_are_immutable", "deleted_runs_stay", "deleted_runs_stay_whole"),
     **{
         table: (f"{table}_are_immutable", f"{table}_stay", f"{table}_stay_whole")
         for table in ("performance_metrics", "equity_curves", "trades")

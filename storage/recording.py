@@ -138,7 +138,8 @@ def unsaved_run(run: NewRun, execution: Execution, metrics: Metrics, seconds: fl
     values["end_date"] = values["end_date"] or moment(execution.last_bar)
     values["execution_duration_seconds"] = seconds
     values |= {"created_at": now, "started_at": now - timedelta(seconds=seconds), "finished_at": now}
-    return StoredRun(**(values | {"metrics": StoredMetrics(**_measured(metrics))}))
+    values |= {"archived": False, "metrics": StoredMetrics(**_measured(metrics))}
+    return StoredRun(**{field.name: values[field.name] for field in fields(StoredRun)})
 
 
 def _described(run: NewRun) -> dict[str, Any]:

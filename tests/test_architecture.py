@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -104,7 +105,8 @@ def test_listing_runs_loads_neither_prefect_nor_the_engine(environment: Settings
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=os.environ
     )
-    assert (result.stdout.split(), result.stderr) == (["{", '"runs":', "[]", "}"], "0 []\n")
+    page: dict[str, object] = {"runs": [], "next_page_token": None, "total": 0, "total_is_exact": True}
+    assert (json.loads(result.stdout), result.stderr.splitlines()[-1]) == (page, "0 []")
 
 
 # Style and types

@@ -4,7 +4,7 @@ import struct
 import zlib
 
 import sqlalchemy as sa
-from alembic import op
+from alembic import context, op
 from sqlalchemy.dialects import postgresql
 
 revision = "002_make_history_fast"
@@ -94,6 +94,14 @@ CREATE TRIGGER deleted_runs_stay BEFORE DELETE ON deleted_runs
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER deleted_runs_stay_whole BEFORE TRUNCATE ON deleted_runs EXECUTE FUNCTION refuse_change();
 """
+# For `alembic upgrade --sql`: a script cannot unpack what revision 001 packed.
+NOT_BY_SQL = """
+DO $$ BEGIN
+    IF EXISTS (SELECT FROM equity_curves) THEN
+        RAISE EXCEPTION 'equity curves cannot be converted by SQL alone: use `ntrader db upgrade`';
+    END IF;
+END $$
+"""
 # The type of a strategy follows from its name, and much else goes together: the planner should know.
 STATISTICS = """
 CREATE STATISTICS backtest_runs_kinds (dependencies, mcv)
@@ -119,8 +127,8 @@ VIEWS = {
                t.entry_price, t.exit_time, t.exit_price, t.fees, t.pnl
         FROM trades t JOIN backtest_runs r ON r.id = t.backtest_run_id
     """,
-    # The last point of each UTC day; returns from the initial capital on. None at all where equity touched zero:
-    # a return on nothing is not defined (ntrader.metrics.point_returns says the same).
+    # The last point of each UTC day, midnight being the end of one; returns from the initial capital on. None at all
+    # where equity touched zero: a return on nothing is not defined (ntrader.metrics.point_returns says the same).
     "v_daily_returns": """
         SELECT r.run_id, r.strategy_name, r.instrument_symbol, d.day, d.equity,
                CASE WHEN d.solvent THEN d.equity / d.before - 1 END AS daily_return
@@ -133,7 +141,7 @@ VIEWS = {
                 SELECT DISTINCT ON (day) day, equity
                 FROM (
                     SELECT ordinal, equity, date '1970-01-01'
-                           + floor(sum(step) OVER (ORDER BY ordinal) / 86400000000000)::integer AS day
+                           + div(sum(step) OVER (ORDER BY ordinal) - 1, 86400000000000)::integer AS day
                     FROM unnest(c.steps, c.equity) WITH ORDINALITY AS point (step, equity, ordinal)
                 ) AS points
                 ORDER BY day, ordinal DESC
@@ -313,6 +321,9 @@ def _turn_curves_into_bytes() -> None:
 
 def _rewrite(read, write, change) -> None:  # type: ignore[no-untyped-def]
     """Row by row: a curve is as long as its backtest."""
+    if context.is_offline_mode():
+        op.execute(NOT_BY_SQL)
+        return
     op.execute("ALTER TABLE equity_curves DISABLE TRIGGER equity_curves_are_immutable")
     connection = op.get_bind()
     for number, first, second in connection.execute(sa.text(read)).fetchall():

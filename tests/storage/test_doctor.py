@@ -215,14 +215,19 @@ def test_a_table_that_exists_already(empty: Settings) -> None:
 @pytest.mark.parametrize(
     ("statement", "name", "said", "fix"),
     [
-        ("DROP TABLE trades", "Tables", "missing: trades", "Restore a backup"),
-        ("ALTER TABLE trades DROP COLUMN fees", "Tables", "missing: trades.fees", "Restore a backup"),
+        ("DROP TABLE trades CASCADE", "Tables", "missing: trades", "Restore a backup"),
+        ("ALTER TABLE trades DROP COLUMN fees CASCADE", "Tables", "missing: trades.fees", "Restore a backup"),
         ("DROP INDEX ix_backtest_runs_running", "Indexes", "missing: ix_backtest_runs_running",
          "CREATE INDEX ix_backtest_runs_running ON backtest_runs (lease_expires_at) WHERE"),
         ("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'ix_backtest_runs_newest'::regclass", "Indexes",
          "not valid: ix_backtest_runs_newest", "REINDEX INDEX ix_backtest_runs_newest;"),
-        ("ALTER TABLE backtest_runs DISABLE TRIGGER ALL", "Triggers", "disabled: finished_runs_are_immutable",
+        ("ALTER TABLE backtest_runs DISABLE TRIGGER ALL", "Triggers",
+         "disabled: backtest_runs_stay_whole, deleted_runs_are_remembered, finished_runs_are_immutable",
          "ALTER TABLE backtest_runs ENABLE TRIGGER finished_runs_are_immutable;"),
+        ("ALTER TABLE deleted_runs DISABLE TRIGGER deleted_runs_stay", "Triggers", "disabled: deleted_runs_stay",
+         "ALTER TABLE deleted_runs ENABLE TRIGGER deleted_runs_stay;"),
+        ("DROP TRIGGER deleted_runs_are_remembered ON backtest_runs", "Triggers",
+         "missing: deleted_runs_are_remembered", "Restore a backup"),
         ("DROP TRIGGER trades_stay ON trades", "Triggers", "missing: trades_stay", "Restore a backup"),
     ],
 )  # fmt: skip
@@ -323,10 +328,10 @@ def test_tables_that_were_never_analysed_or_vacuumed(settings: Settings, monkeyp
         "SELECT pg_stat_force_next_flush()",
     )
     found = findings(settings)
-    assert found["Statistics"].found == "never analysed: backtest_runs; queries may be slow"
+    assert found["Statistics"].found == "never analysed: backtest_runs, deleted_runs; queries may be slow"
     assert found["Dead rows"].found == "backtest_runs: 50% of the rows are dead"
 
-    execute(settings, found["Dead rows"].fix)
+    execute(settings, found["Dead rows"].fix, "ANALYZE deleted_runs")
 
     assert {states(settings)[name] for name in ("Statistics", "Dead rows")} == {State.ok}
 

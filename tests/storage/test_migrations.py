@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+import math
 import os
+import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
 
+import numpy as np
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from psycopg import sql
+from psycopg.types.json import Jsonb
 from sqlalchemy import text
 from sqlmodel import SQLModel
 
 from ntrader.errors import SchemaError
+from ntrader.metrics import daily_returns
+from ntrader.results import EquityCurve, Metrics, RunResult
 from ntrader.settings import Settings
-from storage import database, migrations, models, recording
+from storage import database, fields, migrations, recording
 from storage.database import connect
 from tests import factories
 from tests.conftest import administer, create_database, dispose_engines, settings_for
+from tests.factories import DAY, START
 from tests.storage.conftest import free_port, with_a_migration_that_fails
 
+Db = psycopg.Connection[dict[str, Any]]
 PROJECT = Path(__file__).resolve().parents[2]
-TABLES = {"backtest_runs", "performance_metrics", "equity_curves", "trades"}
+TABLES = {"backtest_runs", "performance_metrics", "equity_curves", "trades", "deleted_runs"}
+FIRST = "001_create_backtest_tables"
 # Eight processes with everything loaded, so that they meet in the database and not on the way there.
 EIGHT_AT_ONCE = """
 import os
@@ -61,13 +80,17 @@ def tables(settings: Settings) -> set[object]:
 
 def test_up_down_up(empty: Settings) -> None:
     migrations.upgrade(empty)
-    assert migrations.current(empty) == "001_create_backtest_tables" == database.HEAD
+    assert migrations.current(empty) == "002_make_history_fast" == database.HEAD
     assert tables(empty) == TABLES | {"alembic_version"}
 
     migrations.downgrade(empty, "base")
     assert migrations.current(empty) is None
     assert tables(empty) == {"alembic_version"}
-    leftovers = "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+    leftovers = (
+        "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+        " UNION ALL SELECT stxname FROM pg_statistic_ext"
+        " UNION ALL SELECT viewname FROM pg_views WHERE schemaname = 'public'"
+    )
     assert ask(empty, leftovers) == []
 
     migrations.upgrade(empty)
@@ -235,7 +258,8 @@ def test_check_refuses_a_database_without_tables(empty: Settings) -> None:
 COLUMNS = """
 SELECT relname, attname, format_type(atttypid, atttypmod), attnotnull, attidentity, pg_get_expr(adbin, adrelid)
 FROM pg_attribute JOIN pg_class c ON c.oid = attrelid LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
-WHERE attnum > 0 AND relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version'
+WHERE attnum > 0 AND NOT attisdropped AND relkind = 'r' AND relnamespace = 'public'::regnamespace
+      AND relname <> 'alembic_version'
 """
 CONSTRAINTS = """
 SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
@@ -272,38 +296,313 @@ def test_column_types_are_those_that_lose_nothing(shared: Settings) -> None:
     assert {kind for (_, name), kind in types.items() if name.endswith(("_at", "_date", "_time"))} == {
         "timestamp with time zone"
     }
-    measures = [name for name in models.HEADLINE_METRICS if name != "total_trades"]
+    counts = {"total_trades", "winning_trades", "losing_trades", "return_observations"}
+    measures = set(fields.METRICS) - counts - {"max_drawdown_date"}
     tables_with_measures = ("backtest_runs", "performance_metrics")
     assert {types[table, name] for table in tables_with_measures for name in measures} == {"double precision"}
+    assert {types[table, name] for table in tables_with_measures for name in counts} == {"integer"}
+    assert types["equity_curves", "steps"] == "bigint[]"
+    assert types["equity_curves", "equity"] == "double precision[]"
 
 
-def test_indexes_hold_what_is_asked_for(shared: Settings) -> None:
-    indexes = {str(row[0]).partition(" ON public.")[2] for row in ask(shared, INDEXES)}
-    assert "backtest_runs USING btree (created_at DESC, id DESC, strategy_name, instrument_symbol)" in indexes
-    partial = {index.partition(" WHERE ")[2] for index in indexes if " WHERE " in index}
-    assert partial == {
-        "(execution_status = 'running'::text)",
-        "(execution_status = 'success'::text)",
-        "(reproduced_from_run_id IS NOT NULL)",
-        "(flow_run_id IS NOT NULL)",
-    }
+def test_every_order_of_a_list_has_an_index(shared: Settings) -> None:
+    """`archived` first, then the order with its ties by id: what a page costs does not depend on how many there are."""
+    indexes = [str(row[0]).partition(" USING btree (")[2] for row in ask(shared, INDEXES)]
+    for column in fields.SORTABLE:
+        beginning = f"archived, {column} DESC NULLS LAST, id DESC"
+        assert [index for index in indexes if index.startswith(beginning)], column
 
 
-def test_curves_are_not_compressed_again(shared: Settings) -> None:
-    storage = "SELECT attname, attstorage FROM pg_attribute WHERE attrelid = 'equity_curves'::regclass AND attlen = -1"
-    assert sorted(ask(shared, storage)) == [("equity", "e"), ("times", "e")]
+def test_every_index_is_valid(shared: Settings) -> None:
+    assert ask(shared, "SELECT indexrelid::regclass FROM pg_index WHERE NOT (indisvalid AND indisready)") == []
+
+
+def test_no_two_indexes_are_the_same(shared: Settings) -> None:
+    bodies = [str(row[0]).partition(" ON ")[2] for row in ask(shared, INDEXES)]
+    assert len(set(bodies)) == len(bodies)
+
+
+def test_curves_are_compressed_by_the_server(shared: Settings) -> None:
+    storage = (
+        "SELECT attname, attstorage FROM pg_attribute"
+        " WHERE attrelid = 'equity_curves'::regclass AND attlen = -1 AND NOT attisdropped"
+    )
+    assert sorted(ask(shared, storage)) == [("equity", "x"), ("steps", "x")]
 
 
 def test_triggers_guard_every_table(shared: Settings) -> None:
     triggers = "SELECT tgrelid::regclass::text, tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal"
     assert set(ask(shared, triggers)) == {
         ("backtest_runs", "finished_runs_are_immutable", "O"),
+        ("backtest_runs", "deleted_runs_are_remembered", "O"),
+        ("backtest_runs", "backtest_runs_stay_whole", "O"),
         *(
             (table, f"{table}_{name}", "O")
-            for table in ("performance_metrics", "equity_curves", "trades")
+            for table in ("performance_metrics", "equity_curves", "trades", "deleted_runs")
             for name in ("are_immutable", "stay", "stay_whole")
         ),
     }
+
+
+# -- 001 to 002 and back, with runs in it --------------------------------------------------------------------
+
+
+DESCRIBED = {
+    "strategy_name": "SMA", "strategy_type": "trend", "strategy_path": "a:B", "instrument_symbol": "AAPL",
+    "data_source": "sample", "initial_capital": 100_000,
+    "config_snapshot": Jsonb({"strategy": {"path": "a:B", "parameters": {"fast": 5, "on": True}}}),
+}  # fmt: skip
+SUCCESS = {"execution_status": "success", "finished_at": "2024-01-02T00:00:00Z", "run_key": "k", "result_digest": "d"}
+MEASURED = {
+    "total_return": 0.5, "final_balance": 150_000.0, "sharpe_ratio": -0.0, "max_drawdown": -0.1,
+    "max_drawdown_date": datetime(2020, 1, 3, tzinfo=UTC), "total_trades": 5, "winning_trades": 3,
+    "losing_trades": 2, "expectancy": 1.5, "avg_win": 4.25, "avg_loss": -2.625, "skewness": 5e-324,
+    "kurtosis": None, "return_observations": 3,
+}  # fmt: skip
+# Times that leap, and equity of every kind of bits.
+TIMES = np.array([-1, 0, 1_577_923_199_999_999_000, 1_577_923_199_999_999_001, 2**62], dtype=np.int64)
+EQUITY = np.array([100_000.0, -0.0, math.inf, 5e-324, 0.1])
+
+
+def raw(column: NDArray[Any]) -> bytes:
+    """The first form of revision 001: a zero, and the words as they are."""
+    return b"\x00" + column.tobytes()
+
+
+def shuffled(column: NDArray[Any]) -> bytes:
+    """The second: a one, and zlib over the differences, all their first bytes first, then all their second bytes..."""
+    differences = np.diff(column.view("<u8"), prepend=np.uint64(0))
+    return b"\x01" + zlib.compress(differences.view(np.uint8).reshape(-1, 8).T.tobytes())
+
+
+@pytest.fixture
+def at_first(empty: Settings) -> Settings:
+    migrations.upgrade(empty, FIRST)
+    return empty
+
+
+def add_run(
+    settings: Settings, form: Callable[[NDArray[Any]], bytes], times: NDArray[Any], equity: NDArray[Any]
+) -> int:
+    """A successful run as revision 001 stored it; its row id."""
+    run = {"run_id": uuid4(), **DESCRIBED, **SUCCESS, "total_return": 0.5, "total_trades": 5}
+    with database.connect(settings) as connection, connection.transaction():
+        row_id: int = insert(connection, "backtest_runs", run)["id"]
+        insert(connection, "performance_metrics", {"backtest_run_id": row_id, **MEASURED})
+        curve = {"points": len(times), "times": form(times), "equity": form(equity)}
+        insert(connection, "equity_curves", {"backtest_run_id": row_id, **curve})
+    return row_id
+
+
+def insert(connection: Db, table: str, values: dict[str, Any]) -> dict[str, Any]:
+    statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) RETURNING *").format(
+        sql.Identifier(table),
+        sql.SQL(", ").join(map(sql.Identifier, values)),
+        sql.SQL(", ").join(map(sql.Placeholder, values)),
+    )
+    (row,) = connection.execute(statement, values).fetchall()
+    return row
+
+
+def row_of(settings: Settings, query: str) -> dict[str, Any]:
+    with database.connect(settings) as connection:
+        (row,) = connection.execute(query).fetchall()
+    return row
+
+
+def bits(values: Iterable[float]) -> list[bytes]:
+    return [struct.pack("<d", value) for value in values]
+
+
+@pytest.mark.parametrize("form", [raw, shuffled])
+def test_a_curve_of_revision_001_becomes_arrays_to_the_bit(
+    at_first: Settings, form: Callable[[NDArray[Any]], bytes]
+) -> None:
+    add_run(at_first, form, TIMES, EQUITY)
+    migrations.upgrade(at_first)
+    curve = row_of(at_first, "SELECT * FROM equity_curves")
+    assert list(accumulate(curve["steps"])) == TIMES.tolist()
+    assert bits(curve["equity"]) == bits(EQUITY)
+
+
+@pytest.mark.parametrize("form", [raw, shuffled])
+def test_an_empty_curve_of_revision_001_stays_empty(at_first: Settings, form: Callable[[NDArray[Any]], bytes]) -> None:
+    add_run(at_first, form, TIMES[:0], EQUITY[:0])
+    migrations.upgrade(at_first)
+    curve = row_of(at_first, "SELECT points, steps, equity FROM equity_curves")
+    assert curve == {"points": 0, "steps": [], "equity": []}
+
+
+def test_on_the_way_down_a_curve_becomes_its_bytes_again(at_first: Settings) -> None:
+    add_run(at_first, shuffled, TIMES, EQUITY)
+    migrations.upgrade(at_first)
+    migrations.downgrade(at_first, FIRST)
+    curve = row_of(at_first, "SELECT points, times, equity FROM equity_curves")
+    assert curve == {"points": 5, "times": raw(TIMES), "equity": raw(EQUITY)}
+
+
+def test_what_a_run_says_survives_up_down_and_up(at_first: Settings) -> None:
+    run_id = add_run(at_first, shuffled, TIMES, EQUITY)
+    before = [row_of(at_first, f"SELECT * FROM {table}") for table in ("backtest_runs", "performance_metrics")]
+    migrations.upgrade(at_first)
+    above = [row_of(at_first, f"SELECT * FROM {table}") for table in ("backtest_runs", "equity_curves")]
+    migrations.downgrade(at_first, FIRST)
+    assert [row_of(at_first, f"SELECT * FROM {table}") for table in ("backtest_runs", "performance_metrics")] == before
+    migrations.upgrade(at_first)
+    assert [row_of(at_first, f"SELECT * FROM {table}") for table in ("backtest_runs", "equity_curves")] == above
+    assert above[0]["id"] == run_id
+
+
+def test_the_way_up_copies_the_metrics_beside_a_finished_run(at_first: Settings) -> None:
+    add_run(at_first, raw, TIMES, EQUITY)
+    migrations.upgrade(at_first)
+    run = row_of(at_first, "SELECT * FROM backtest_runs")
+    copied = {"max_drawdown_date", "winning_trades", "losing_trades", "expectancy", "avg_win", "avg_loss", "skewness",
+              "kurtosis", "return_observations"}  # fmt: skip
+    assert {name: run[name] for name in copied} == {name: MEASURED[name] for name in copied}
+
+
+def test_the_way_up_finds_the_parameters_and_archives_nothing(at_first: Settings) -> None:
+    add_run(at_first, raw, TIMES, EQUITY)
+    migrations.upgrade(at_first)
+    run = row_of(at_first, "SELECT parameters, archived, name FROM backtest_runs")
+    assert run == {"parameters": {"fast": 5, "on": True}, "archived": False, "name": None}
+
+
+def test_a_run_without_a_result_goes_up_and_down_too(at_first: Settings) -> None:
+    failed = {"execution_status": "failed", "finished_at": "2024-01-01T00:00:00Z", "error_message": "why"}
+    with database.connect(at_first) as connection:
+        before = insert(connection, "backtest_runs", {"run_id": uuid4(), **DESCRIBED, **failed})
+    migrations.upgrade(at_first)
+    migrations.downgrade(at_first, FIRST)
+    assert row_of(at_first, "SELECT * FROM backtest_runs") == before
+
+
+@pytest.mark.parametrize("revision", [database.HEAD, FIRST])
+def test_finished_runs_and_their_curves_are_guarded_after_the_way(at_first: Settings, revision: str) -> None:
+    add_run(at_first, shuffled, TIMES, EQUITY)
+    migrations.upgrade(at_first)
+    migrations.downgrade(at_first, revision)
+    with database.connect(at_first) as connection:
+        for statement in ("UPDATE backtest_runs SET sharpe_ratio = 9", "UPDATE equity_curves SET points = 5"):
+            with pytest.raises(psycopg.errors.RestrictViolation):
+                connection.execute(statement)
+
+
+def test_at_revision_001_a_finished_run_has_tags_and_notes_only(at_first: Settings) -> None:
+    add_run(at_first, raw, TIMES, EQUITY)
+    migrations.upgrade(at_first)
+    migrations.downgrade(at_first, FIRST)
+    with database.connect(at_first) as connection:
+        connection.execute("UPDATE backtest_runs SET notes = 'n', tags = '{\"a\": \"b\"}'")
+    assert row_of(at_first, "SELECT notes, tags FROM backtest_runs") == {"notes": "n", "tags": {"a": "b"}}
+
+
+@pytest.mark.parametrize("data", [b"\x01no zlib", b"\x00" + bytes(7)])
+def test_a_curve_that_cannot_be_read_stops_the_way_up_and_changes_nothing(at_first: Settings, data: bytes) -> None:
+    add_run(at_first, lambda _: data, TIMES, EQUITY)
+    with pytest.raises((zlib.error, struct.error)):
+        migrations.upgrade(at_first)
+    assert migrations.current(at_first) == FIRST
+    assert row_of(at_first, "SELECT times FROM equity_curves") == {"times": data}
+
+
+# -- views ---------------------------------------------------------------------------------------------------
+
+
+def test_views_have_the_columns_that_are_documented(shared: Settings) -> None:
+    query = (
+        "SELECT table_name, column_name FROM information_schema.columns"
+        " WHERE table_name ~ '^v_' ORDER BY ordinal_position"
+    )
+    found: dict[object, list[object]] = {}
+    for view, column in ask(shared, query):
+        found.setdefault(view, []).append(column)
+    assert set(found) == {"v_runs", "v_trades", "v_daily_returns"}
+    assert set(found["v_runs"]) == {*fields.FIELDS, "parameters", "tags", "warnings", "reproduced_from"}
+    assert found["v_trades"] == [
+        *("run_id", "strategy_name", "instrument_symbol", "trade_number", "side", "quantity"),
+        *("entry_time", "entry_price", "exit_time", "exit_price", "fees", "pnl"),
+    ]
+    assert found["v_daily_returns"] == ["run_id", "strategy_name", "instrument_symbol", "day", "equity", "daily_return"]
+
+
+def save(settings: Settings, result: RunResult) -> UUID:
+    run, execution = factories.new_run(), factories.execution(result)
+    recording.start_run(settings, run)
+    recording.save_success(settings, run.run_id, execution, Metrics())
+    return run.run_id
+
+
+def result_of(times: list[int], equity: list[float]) -> RunResult:
+    return RunResult(100_000.0, EquityCurve(np.array(times, dtype=np.int64), np.array(equity)), (), (), 0.0, len(times))
+
+
+def days_and_returns(settings: Settings, run_id: UUID) -> list[tuple[str, float | None]]:
+    query = "SELECT day, daily_return FROM v_daily_returns WHERE run_id = %s ORDER BY day"
+    with database.connect(settings) as connection:
+        rows = connection.execute(query, [run_id]).fetchall()
+    return [(row["day"].isoformat(), row["daily_return"]) for row in rows]
+
+
+@pytest.mark.parametrize("stamp", [-1_000_000_000, -1000, -1, 0])
+def test_a_bar_stamped_at_the_end_of_a_day_counts_to_that_day(shared: Settings, stamp: int) -> None:
+    """Up to a nanosecond before midnight, and at midnight itself, which is the close of the bar before it."""
+    times = [START + DAY * number + stamp for number in (1, 2, 3)]
+    run_id = save(shared, result_of(times, [110_000.0, 99_000.0, 99_000.0]))
+    days = days_and_returns(shared, run_id)
+    assert [day for day, _ in days] == ["2020-01-01", "2020-01-02", "2020-01-03"]
+    assert [value for _, value in days] == [1.1 - 1, 99_000.0 / 110_000.0 - 1, 0.0]
+
+
+def test_a_bar_just_after_midnight_begins_a_day(shared: Settings) -> None:
+    run_id = save(shared, result_of([START, START + 1], [100_000.0, 101_000.0]))
+    assert [day for day, _ in days_and_returns(shared, run_id)] == ["2019-12-31", "2020-01-01"]
+
+
+STEP = st.sampled_from([1, 6, 12, 18, 24, 36]).map(lambda hours: hours * DAY // 24)
+CURVES = st.lists(st.tuples(STEP, st.floats(1.0, 1e9)), min_size=1, max_size=60)
+
+
+@given(CURVES, st.sampled_from([0, 1, -1, -1000, DAY // 3]))
+@hypothesis_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_daily_returns_are_those_of_the_metrics(shared: Settings, points: list[tuple[int, float]], stamp: int) -> None:
+    times = [START + stamp + total for total in accumulate(step for step, _ in points)]
+    result = result_of(times, [equity for _, equity in points])
+    found = [value for _, value in days_and_returns(shared, save(shared, result))]
+    assert found == daily_returns(result.initial_capital, result.equity_curve).tolist()
+
+
+@pytest.mark.parametrize("touched", [0.0, -0.0, -5.0])
+def test_where_equity_touched_zero_there_are_no_returns(shared: Settings, touched: float) -> None:
+    times = [START + DAY * number - 1000 for number in (1, 2, 3)]
+    run_id = save(shared, result_of(times, [110_000.0, touched, 50.0]))
+    assert days_and_returns(shared, run_id) == [("2020-01-01", None), ("2020-01-02", None), ("2020-01-03", None)]
+
+
+def test_zero_within_a_day_is_no_reason(shared: Settings) -> None:
+    run_id = save(shared, result_of([START + 1, START + 2], [-1.0, 50_000.0]))
+    assert days_and_returns(shared, run_id) == [("2020-01-01", -0.5)]
+
+
+def test_a_view_names_the_run_that_was_reproduced(settings: Settings) -> None:
+    first, second = save(settings, factories.run_result()), save(settings, factories.run_result())
+    with database.connect(settings) as connection:
+        connection.execute(
+            "UPDATE backtest_runs SET reproduced_from_run_id = (SELECT id FROM backtest_runs WHERE run_id = %s)"
+            " WHERE run_id = %s",
+            [first, second],
+        )
+    query = "SELECT run_id, reproduced_from FROM v_runs ORDER BY created_at"
+    assert ask(settings, query) == [(first, None), (second, first)]
+
+
+def test_a_view_shows_trades_with_what_they_belong_to(settings: Settings) -> None:
+    trades = (factories.trade(), factories.trade(pnl=-5.0))
+    run_id = save(settings, factories.run_result(trades=trades))
+    query = "SELECT run_id, strategy_name, instrument_symbol, trade_number, pnl FROM v_trades ORDER BY trade_number"
+    run = (run_id, "SMA Crossover", "TEST")
+    assert ask(settings, query) == [(*run, 1, 99.0), (*run, 2, -5.0)]
 
 
 # -- from a checkout -----------------------------------------------------------------------------------------
@@ -317,6 +616,7 @@ def test_the_alembic_command_works_from_a_checkout(empty: Settings) -> None:
     )
     assert said.startswith(f"{database.HEAD} (head)\nNo new upgrade operations detected.\nBEGIN;\n")
     assert "CREATE TRIGGER finished_runs_are_immutable" in said
+    assert "cannot be converted by SQL alone" in said
     assert tables(empty) == {"alembic_version"}
 
 

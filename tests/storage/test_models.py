@@ -8,7 +8,14 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.errors import CheckViolation, ForeignKeyViolation, NotNullViolation, RestrictViolation, UniqueViolation
+from psycopg.errors import (
+    CheckViolation,
+    ForeignKeyViolation,
+    GeneratedAlways,
+    NotNullViolation,
+    RestrictViolation,
+    UniqueViolation,
+)
 from psycopg.types.json import Jsonb
 
 from ntrader.settings import Settings
@@ -19,8 +26,11 @@ Db = psycopg.Connection[dict[str, Any]]
 RESULTS = ("performance_metrics", "equity_curves", "trades")
 TABLES = ("backtest_runs", *RESULTS)
 # What may still change: a person's words, and the link to an original that is deleted.
-OPEN = {"tags", "notes", "reproduced_from_run_id"}
+OPEN = {"name", "tags", "notes", "archived", "reproduced_from_run_id"}
+GENERATED = {"parameters"}
 OTHER_VALUES = {
+    "bigint[]": [4, 2, 4, 2],
+    "double precision[]": [4.0, 2.0, 4.0, 2.0],
     "bigint": 424242,
     "integer": 424242,
     "text": "changed",
@@ -64,9 +74,15 @@ def columns(db: Db, table: str) -> dict[str, str]:
 
 def add_copy(db: Db, table: str, **changes: Any) -> None:
     """Insert the table's first row once more, changed: its keys are taken, but constraints come before keys."""
-    statement = sql.SQL("INSERT INTO {0} SELECT (jsonb_populate_record(t, %s)).* FROM {0} AS t LIMIT 1")
+    names = [name for name in columns(db, table) if name not in GENERATED]
+    template = "INSERT INTO {0} ({1}) SELECT {2} FROM {0} AS t, jsonb_populate_record(t, %s) AS changed LIMIT 1"
+    statement = sql.SQL(template).format(
+        sql.Identifier(table),
+        sql.SQL(", ").join(map(sql.Identifier, names)),
+        sql.SQL(", ").join(sql.Identifier("changed", name) for name in names),
+    )
     with db.transaction():
-        db.execute(statement.format(sql.Identifier(table)), [Jsonb(changes)])
+        db.execute(statement, [Jsonb(changes)])
 
 
 def change(db: Db, table: str, column: str, value: Any, where: str = "true") -> int:
@@ -118,7 +134,13 @@ def test_without_a_change_only_the_keys_are_in_the_way(db: Db, table: str) -> No
         ("performance_metrics", {"winning_trades": 2, "losing_trades": 1}, "trades"),
         ("performance_metrics", {"losing_trades": -1}, "counts"),
         ("performance_metrics", {"return_observations": -1}, "counts"),
-        ("equity_curves", {"points": -1}, "points"),
+        ("backtest_runs", {"name": "@last"}, "name"),
+        ("backtest_runs", {"name": "deadBEEF-12"}, "name"),
+        ("backtest_runs", {"name": ""}, "name"),
+        ("backtest_runs", {"name": "x" * 201}, "name"),
+        ("equity_curves", {"points": 3}, "points"),
+        ("equity_curves", {"steps": [1, 2, 3]}, "points"),
+        ("equity_curves", {"equity": []}, "points"),
         ("trades", {"side": "buy"}, "side"),
         ("trades", {"quantity": 0}, "quantity"),
         ("trades", {"entry_time": "2021-01-01", "exit_time": "2020-01-01"}, "times"),
@@ -184,12 +206,27 @@ def test_a_running_run_may_become(db: Db, status: str) -> None:
 @pytest.mark.parametrize("status", ["success", "failed", "interrupted"])
 def test_no_column_of_a_finished_run_can_be_changed(db: Db, status: str) -> None:
     finish(db, status)
-    fixed = {name: kind for name, kind in columns(db, "backtest_runs").items() if name not in OPEN}
-    assert len(fixed) > 40
+    fixed = {name: kind for name, kind in columns(db, "backtest_runs").items() if name not in OPEN | GENERATED}
+    assert {"skewness", "kurtosis", "max_drawdown_date", "winning_trades", "return_observations"} < set(fixed)
+    assert len(fixed) > 50
     for name, kind in fixed.items():
         value = "interrupted" if (name, status) == ("execution_status", "failed") else OTHER_VALUES[kind]
         with pytest.raises(RestrictViolation, match=f"is finished \\({status}\\) and cannot be changed"):
             change(db, "backtest_runs", name, value, where=f"execution_status = '{status}'")
+
+
+def test_the_parameters_follow_the_config_and_nobody_else(db: Db) -> None:
+    with pytest.raises(GeneratedAlways):
+        change(db, "backtest_runs", "parameters", Jsonb({"other": 1}))
+    change(
+        db,
+        "backtest_runs",
+        "config_snapshot",
+        Jsonb({"strategy": {"parameters": {"n": 7}}}),
+        where="execution_status = 'running'",
+    )
+    rows = db.execute("SELECT parameters FROM backtest_runs WHERE execution_status = 'running'").fetchall()
+    assert rows == [{"parameters": {"n": 7}}]
 
 
 def test_a_finished_run_does_not_run_again(db: Db) -> None:
@@ -214,8 +251,21 @@ def test_a_finished_run_may_be_labelled_and_linked(db: Db, status: str) -> None:
     finish(db, status)
     assert change(db, "backtest_runs", "tags", Jsonb({"seen": "yes"})) == 2
     assert change(db, "backtest_runs", "notes", "looked at") == 2
+    assert change(db, "backtest_runs", "archived", True) == 2
+    assert db.execute("UPDATE backtest_runs SET name = 'run ' || id").rowcount == 2
+    assert change(db, "backtest_runs", "name", None) == 2
     assert db.execute("UPDATE backtest_runs SET reproduced_from_run_id = id").rowcount == 2
     assert db.execute("UPDATE backtest_runs SET strategy_name = strategy_name").rowcount == 2
+
+
+def test_two_runs_cannot_have_one_name(db: Db) -> None:
+    with pytest.raises(UniqueViolation, match="ix_backtest_runs_name"):
+        change(db, "backtest_runs", "name", "the best")
+
+
+def test_a_label_and_a_fact_do_not_change_together(db: Db) -> None:
+    with pytest.raises(RestrictViolation, match="cannot be changed"):
+        db.execute("UPDATE backtest_runs SET notes = 'x', skewness = 0.5 WHERE execution_status = 'success'")
 
 
 def test_a_big_finished_run_may_be_labelled(db: Db) -> None:
@@ -249,3 +299,40 @@ def test_deleting_the_original_unlinks_a_finished_reproduction(db: Db) -> None:
     db.execute("DELETE FROM backtest_runs WHERE execution_status = 'success'")
     left = db.execute("SELECT execution_status, reproduced_from_run_id FROM backtest_runs").fetchall()
     assert left == [{"execution_status": "failed", "reproduced_from_run_id": None}]
+
+
+# -- what was deleted stays known ----------------------------------------------------------------------------
+
+
+def test_deleting_leaves_a_trace_of_each_run(db: Db) -> None:
+    db.execute("UPDATE backtest_runs SET sweep_id = 7 WHERE execution_status = 'running'")
+    remembered = ("run_id, strategy_name, instrument_symbol, execution_status, sweep_id, config_fingerprint, run_key,"
+                  " total_return, sharpe_ratio, return_observations, created_at")  # fmt: skip
+    there = db.execute(f"SELECT {remembered} FROM backtest_runs ORDER BY run_id").fetchall()
+    assert {(row["execution_status"], row["sweep_id"], row["return_observations"]) for row in there} == {
+        ("success", None, 4),
+        ("running", 7, None),
+    }
+    db.execute("DELETE FROM backtest_runs")
+    assert db.execute(f"SELECT {remembered} FROM deleted_runs ORDER BY run_id").fetchall() == there
+    assert db.execute("SELECT DISTINCT deleted_at = now() AS now FROM deleted_runs").fetchall() == [{"now": True}]
+
+
+def test_no_column_of_a_trace_can_be_changed(db: Db) -> None:
+    db.execute("DELETE FROM backtest_runs")
+    names = columns(db, "deleted_runs")
+    assert len(names) == 13
+    for name, kind in names.items():
+        with pytest.raises(RestrictViolation, match="rows of deleted_runs can neither be changed nor removed"):
+            change(db, "deleted_runs", name, OTHER_VALUES[kind])
+
+
+@pytest.mark.parametrize(
+    "statement", ["DELETE FROM deleted_runs", "TRUNCATE deleted_runs", "TRUNCATE backtest_runs CASCADE"]
+)
+def test_what_would_lose_count_is_refused(db: Db, statement: str) -> None:
+    db.execute("DELETE FROM backtest_runs WHERE execution_status = 'success'")
+    with pytest.raises(RestrictViolation, match="can neither be changed nor removed"), db.transaction():
+        db.execute(statement)
+    counts = "SELECT (SELECT count(*) FROM deleted_runs) AS gone, (SELECT count(*) FROM backtest_runs) AS there"
+    assert db.execute(counts).fetchall() == [{"gone": 1, "there": 1}]

@@ -23,8 +23,8 @@ from ntrader.errors import DatabaseError, TransientDatabaseError
 from ntrader.results import EquityCurve, Execution, Metrics, RunResult, Trade
 from ntrader.settings import Settings
 from storage import database, leases, recording, runs
-from storage.codec import decode
-from storage.models import HEADLINE_METRICS
+from storage.arrays import decode, times
+from storage.fields import METRICS
 from storage.recording import Failure, NewRun
 from storage.runs import StoredRun
 from tests import factories
@@ -73,9 +73,12 @@ def stored_trades(settings: Settings, run_id: UUID) -> list[dict[str, Any]]:
 
 
 def stored_curve(settings: Settings, run_id: UUID) -> EquityCurve:
-    query = "SELECT points, times, equity FROM equity_curves JOIN run ON run.id = backtest_run_id"
+    query = (
+        "SELECT points, array_send(steps) AS steps, array_send(equity) AS equity"
+        " FROM equity_curves JOIN run ON run.id = backtest_run_id"
+    )
     (row,) = ask(settings, query, run_id)
-    curve = EquityCurve(decode(row["times"], "i8"), decode(row["equity"], "f8"))
+    curve = EquityCurve(times(decode(row["steps"])), decode(row["equity"]))
     assert len(curve) == row["points"]
     return curve
 
@@ -109,7 +112,8 @@ def test_a_success_is_read_back_to_the_bit(settings: Settings) -> None:
     assert stored.metrics is not None
     for name in MEASURES:
         assert bits(getattr(stored.metrics, name)) == bits(getattr(metrics, name))
-    assert [getattr(stored, name) for name in HEADLINE_METRICS] == [getattr(metrics, name) for name in HEADLINE_METRICS]
+    assert (stored.metrics.total_trades, stored.metrics.return_observations) == (1, 4)
+    assert stored.metrics.max_drawdown_date == recording.moment(metrics.max_drawdown_date)
 
 
 @given(ANY_METRICS)
@@ -118,11 +122,25 @@ def test_a_success_is_read_back_to_the_bit(settings: Settings) -> None:
 @hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_metrics_are_read_back_to_the_bit(settings: Settings, values: dict[str, float | None]) -> None:
     stored = saved(settings, factories.execution(), Metrics(**values))  # type: ignore[arg-type]
-    assert {name: bits(getattr(stored.metrics, name)) for name in MEASURES} == {
-        name: bits(value) for name, value in values.items()
-    }
-    copied = set(HEADLINE_METRICS) & set(MEASURES)
-    assert {name: bits(getattr(stored, name)) for name in copied} == {name: bits(values[name]) for name in copied}
+    wanted = {name: bits(value) for name, value in values.items()}
+    assert {name: bits(getattr(stored.metrics, name)) for name in MEASURES} == wanted
+    (row,) = ask(settings, "SELECT m.* FROM performance_metrics m JOIN run ON run.id = backtest_run_id", stored.run_id)
+    assert {name: bits(row[name]) for name in MEASURES} == wanted
+
+
+def test_the_run_has_a_copy_of_every_metric(settings: Settings) -> None:
+    run_id = saved(settings, factories.execution()).run_id
+    names = ", ".join(METRICS)
+    (copy,) = ask(settings, f"SELECT {names} FROM run", run_id)
+    (original,) = ask(
+        settings,
+        f"SELECT {', '.join(f'm.{name}' for name in METRICS)} FROM performance_metrics m, run"
+        " WHERE run.id = backtest_run_id",
+        run_id,
+    )
+    assert copy == original
+    assert set(copy) == {field.name for field in fields(Metrics)}
+    assert None not in {copy["skewness"], copy["max_drawdown_date"], copy["avg_win"]}
 
 
 @given(st.lists(FINITE, max_size=100))
@@ -179,14 +197,15 @@ def test_the_period_is_the_one_asked_for_or_else_the_one_of_the_bars(settings: S
 def test_a_run_without_trades(settings: Settings) -> None:
     stored = saved(settings, factories.execution(factories.run_result(trades=())))
     assert stored.metrics is not None
-    assert (stored.total_trades, stored.win_rate, stored.metrics.profit_factor) == (0, None, None)
+    assert (stored.metrics.total_trades, stored.metrics.win_rate, stored.metrics.profit_factor) == (0, None, None)
     assert stored_trades(settings, stored.run_id) == []
 
 
 def test_a_run_of_one_bar(settings: Settings) -> None:
     stored = saved(settings, factories.execution(factories.run_result(equity=[100_000.0])))
     assert stored.metrics is not None
-    assert (stored.total_return, stored.sharpe_ratio, stored.metrics.return_observations) == (0.0, None, 1)
+    metrics = stored.metrics
+    assert (metrics.total_return, metrics.sharpe_ratio, metrics.return_observations) == (0.0, None, 1)
     assert len(stored_curve(settings, stored.run_id)) == 1
 
 
@@ -199,9 +218,10 @@ def test_a_run_that_only_broke_even(settings: Settings) -> None:
 
 def test_a_run_that_lost_more_than_everything(settings: Settings) -> None:
     stored = saved(settings, factories.execution(factories.run_result(equity=[100_000.0, -50_000.0])))
-    assert stored.final_balance == -50_000.0
-    assert stored.total_return == -1.5
-    assert stored.max_drawdown == -1.5
+    assert stored.metrics is not None
+    assert stored.metrics.final_balance == -50_000.0
+    assert stored.metrics.total_return == -1.5
+    assert stored.metrics.max_drawdown == -1.5
     assert stored_curve(settings, stored.run_id).equity.tolist() == [100_000.0, -50_000.0]
 
 

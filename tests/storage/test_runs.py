@@ -17,7 +17,10 @@ import pytest
 from ntrader.errors import AmbiguousError, NotFoundError
 from ntrader.settings import Settings
 from storage import database, leases, recording, runs
+from storage.conditions import Filters
 from storage.recording import Failure
+from storage.runs import StoredRun
+from storage.search import Order
 from tests import factories
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -27,8 +30,9 @@ ELSEWHERE = "elsewhere|boot|pid:[1]/4242/1"
 
 @pytest.fixture
 def settings(shared: Settings) -> Settings:
-    """A database without a run."""
+    """A database without a run, and without a trace of one."""
     execute(shared, "DELETE FROM backtest_runs")
+    execute(shared, "SET session_replication_role = replica; DELETE FROM deleted_runs")
     return shared
 
 
@@ -47,7 +51,12 @@ def execute(settings: Settings, statement: str, *values: object) -> None:
 
 
 def listed(settings: Settings, limit: int = 100) -> list[UUID]:
-    return [run.run_id for run in runs.list_runs(settings, limit)]
+    return [run.run_id for run in page(settings, limit)]
+
+
+def page(settings: Settings, limit: int = 100) -> list[StoredRun]:
+    """The first page of all runs, newest first."""
+    return runs.list_runs(settings, Filters(), Order(), limit).runs
 
 
 def status_of(settings: Settings, run_id: UUID) -> str:
@@ -58,7 +67,7 @@ def status_of(settings: Settings, run_id: UUID) -> str:
 
 
 def test_no_run_is_an_empty_list(settings: Settings) -> None:
-    assert runs.list_runs(settings, 10) == []
+    assert page(settings) == []
 
 
 def test_the_newest_come_first(settings: Settings) -> None:
@@ -90,7 +99,7 @@ def test_a_list_shows_every_state_and_metrics_of_successes_only(settings: Settin
     execution = factories.execution()
     recording.save_success(settings, succeeded, execution, factories.metrics_of(execution))
 
-    found = {run.run_id: run for run in runs.list_runs(settings, 10)}
+    found = {run.run_id: run for run in page(settings)}
 
     states = {run_id: (run.execution_status, run.metrics is not None) for run_id, run in found.items()}
     assert states == {running: ("running", False), failed: ("failed", False), succeeded: ("success", True)}
@@ -207,7 +216,7 @@ def test_a_run_whose_process_was_killed_is_interrupted(environment: Settings, el
     elsewhere.kill()
     elsewhere.wait()
 
-    (run,) = runs.list_runs(environment, 10)
+    (run,) = page(environment)
 
     assert (run.execution_status, run.error_type) == ("interrupted", "Interrupted")
     assert run.error_message == "the process that ran it ended without a word"
@@ -290,7 +299,7 @@ def test_a_role_that_may_only_read_sees_the_dead_as_they_are(settings: Settings)
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         execute(read_only, "DELETE FROM backtest_runs")
 
-    (run,) = runs.list_runs(read_only, 10)
+    (run,) = page(read_only)
 
     assert (run.run_id, run.execution_status) == (run_id, "running")
     assert runs.get_run(read_only, "@last") == run
@@ -301,7 +310,7 @@ def test_a_role_that_may_only_read_sees_the_dead_as_they_are(settings: Settings)
 
 def test_a_server_that_only_reads_lists_too(settings: Settings) -> None:
     start(settings, lease_owner=ELSEWHERE, lease_expires_at="2001-01-01T00:00:00Z")
-    (run,) = runs.list_runs(with_options(settings, "default_transaction_read_only=on"), 10)
+    (run,) = page(with_options(settings, "default_transaction_read_only=on"))
     assert run.execution_status == "running"
 
 
@@ -312,7 +321,9 @@ LIST_AND_GET = """
 import sys
 from ntrader.settings import load_settings
 from storage import runs
-(run,) = runs.list_runs(load_settings(), 10)
+from storage.conditions import Filters
+from storage.search import Order
+(run,) = runs.list_runs(load_settings(), Filters(), Order(), 10).runs
 assert runs.get_run(load_settings(), "@last") == run
 heavy = {"sqlalchemy", "sqlmodel", "alembic", "pydantic", "numpy", "pandas", "prefect", "nautilus_trader"}
 print(run.run_id, sorted(heavy & {name.partition(".")[0] for name in sys.modules}))
