@@ -60,7 +60,7 @@ def conditions(filters: Filters, values: Values) -> list[sql.Composable]:
         ("data_source", filters.data_source),
         ("sweep_id", filters.sweep),
     ):
-        if wanted not in ((), None):
+        if wanted is not None and wanted != ():
             found.append(_equal(column, wanted, values))
     for column, sign, moment in (
         ("created_at", ">=", filters.after),
@@ -71,17 +71,20 @@ def conditions(filters: Filters, values: Values) -> list[sql.Composable]:
         if moment is not None:
             found.append(sql.SQL("{} {} {}").format(sql.Identifier("r", column), sql.SQL(sign), values.add(moment)))
     if filters.tags:
-        found.append(sql.SQL("r.tags @> {}::jsonb").format(values.add(json.dumps(dict(filters.tags)))))
+        tags = {storable(key): storable(value) for key, value in filters.tags}
+        found.append(sql.SQL("r.tags @> {}::jsonb").format(values.add(json.dumps(tags))))
     if filters.where is not None:
         found.append(_compiled(parse_where(filters.where), values, positive=True))
     return found
 
 
-def _equal(column: str, wanted: object, values: Values) -> sql.Composable:
+def _equal(column: str, wanted: str | int | tuple[str, ...], values: Values) -> sql.Composable:
     name = sql.Identifier("r", column)
-    if isinstance(wanted, tuple) and len(wanted) > 1:
-        return sql.SQL("{} = ANY({})").format(name, values.add(list(wanted)))
-    return sql.SQL("{} = {}").format(name, values.add(wanted[0] if isinstance(wanted, tuple) else wanted))
+    words = wanted if isinstance(wanted, tuple) else (wanted,)
+    known = [storable(word) if isinstance(word, str) else word for word in words]
+    if len(known) > 1:
+        return sql.SQL("{} = ANY({})").format(name, values.add(known))
+    return sql.SQL("{} = {}").format(name, values.add(known[0]))
 
 
 # The expression language
