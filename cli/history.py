@@ -120,7 +120,7 @@ def list_(
     ranked, rows = order(sort, asc=asc, desc=desc), _limit(limit)
     settings = load_settings()
     if (json_output or format_ is Format.json) and columns is None:
-        page = list_runs(settings, wanted, ranked, rows, page_token)
+        page = list_runs(settings, rows, wanted, ranked, page_token)
         with destination(output) as stream:
             stream.write(_json(_page_document([run_document(run) for run in page.runs], page)))
         _say_more(settings, wanted, page, len(page.runs), quiet=True)
@@ -158,11 +158,10 @@ def strategy(
     from ntrader.settings import load_settings
     from storage.labels import count_deleted
     from storage.runs import list_runs
-    from storage.search import Order
 
     settings = load_settings()
     wanted = filters(strategy=[name], symbol=symbol, tag=tag, after=after, before=before, where=where, all_=all_)
-    page = list_runs(settings, wanted, Order(), _limit(limit), page_token)
+    page = list_runs(settings, _limit(limit), wanted, token=page_token)
     runs = page.runs[::-1]
     deleted = count_deleted(settings, wanted.strategies, wanted.symbols)
     if json_output:
@@ -505,7 +504,7 @@ def _context(run: StoredRun) -> list[tuple[str, str]]:
         ("Fees", fees["model"] if fees["model"] == "none" else f"{fees['model']}, {fees['rate']:g}"),
         ("Slippage", percent(venue["slippage"], 3)),
         ("Started", f"{moment(run.started_at)} UTC"),
-        *([("Reproduced from", str(run.reproduced_from))] if run.reproduced_from else []),
+        *([("Reproduced from", str(run.reproduced_from_run_id))] if run.reproduced_from_run_id else []),
         *([("Sweep", f"{run.sweep_id}, trial {run.trial_number}")] if run.sweep_id is not None else []),
         ("Duration", seconds(run.execution_duration_seconds)),
         ("Run key", run.run_key or UNDEFINED),

@@ -40,9 +40,13 @@ def say_json(document: object) -> None:
 
 def run_document(run: StoredRun) -> dict[str, Any]:
     """A run as one JSON object: the columns of `backtest_runs`, and `metrics` with those of `performance_metrics`."""
+    from storage.fields import METRICS
+
     columns = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
     metrics = dataclasses.asdict(run.metrics) if run.metrics else None
-    return {name: columns[name] for name in _FIRST} | columns | {"metrics": metrics}
+    copies = {name: metrics[name] if metrics else None for name in METRICS}
+    parameters = {"parameters": run.config_snapshot["strategy"]["parameters"]}
+    return {name: columns[name] for name in _FIRST} | columns | parameters | copies | {"metrics": metrics}
 
 
 def say_table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> None:

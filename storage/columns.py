@@ -13,7 +13,7 @@ from ntrader.errors import ConfigError
 from storage.conditions import storable
 from storage.fields import ALIASES, FIELDS
 
-_WIDE = ("parameters", "tags", "warnings", "config_snapshot", "error_traceback", "reproduced_from")
+_WIDE = ("parameters", "tags", "warnings", "config_snapshot", "error_traceback", "reproduced_from_run_id")
 ORIGINAL = "(SELECT o.run_id FROM backtest_runs o WHERE o.id = r.reproduced_from_run_id)"
 
 
@@ -44,7 +44,7 @@ def exported() -> list[str]:
     """All there is to a run but its whole config and its stack trace, which can be asked for by name."""
     names = [*FIELDS]
     at = names.index("notes")
-    return [*names[:at], "parameters", "tags", "warnings", "reproduced_from", *names[at:]]
+    return [*names[:at], "parameters", "tags", "warnings", "reproduced_from_run_id", *names[at:]]
 
 
 def _resolve(name: str) -> tuple[str, sql.Composable]:
@@ -55,7 +55,7 @@ def _resolve(name: str) -> tuple[str, sql.Composable]:
         return f"tag.{key}", sql.SQL("r.tags ->> {}").format(_literal(key))
     wanted = name.lower().removeprefix("metrics.").replace("-", "_")
     wanted = ALIASES.get(wanted, wanted)
-    if wanted == "reproduced_from":
+    if wanted == "reproduced_from_run_id":
         return wanted, sql.SQL(ORIGINAL)
     if wanted in FIELDS or wanted in _WIDE:
         return wanted, sql.Identifier("r", wanted)

@@ -78,7 +78,8 @@ class StoredRun:
     environment_fingerprint: str | None
     run_key: str | None
     result_digest: str | None
-    reproduced_from: UUID | None
+    # The Run ID of the original; the column holds its row's id.
+    reproduced_from_run_id: UUID | None
     sweep_id: int | None
     trial_number: int | None
     flow_run_id: UUID | None
@@ -138,15 +139,19 @@ class EquityPoint:
     equity: float
 
 
-_RUN = [field.name for field in fields(StoredRun) if field.name not in {"metrics", "reproduced_from"}]
+EVERYTHING, NEWEST = Filters(), Order()
+
+_RUN = [field.name for field in fields(StoredRun) if field.name not in {"metrics", "reproduced_from_run_id"}]
 _METRICS = [field.name for field in fields(StoredMetrics)]
 # The metrics are read from the run's own copies: one table, one row.
 _WHOLE = sql.SQL(
-    "{}, (SELECT o.run_id FROM backtest_runs o WHERE o.id = r.reproduced_from_run_id) AS reproduced_from"
+    "{}, (SELECT o.run_id FROM backtest_runs o WHERE o.id = r.reproduced_from_run_id) AS reproduced_from_run_id"
 ).format(sql.SQL(", ").join(sql.Identifier("r", name) for name in (*_RUN, *_METRICS)))
 
 
-def list_runs(settings: Settings, filters: Filters, order: Order, limit: int, token: str | None = None) -> RunPage:
+def list_runs(
+    settings: Settings, limit: int, filters: Filters = EVERYTHING, order: Order = NEWEST, token: str | None = None
+) -> RunPage:
     """A page of whole runs. Runs whose process has died are marked on the way. Raises ConfigError for bad filters."""
     with reading(settings) as connection:
         mark_dead_runs(connection)
@@ -308,4 +313,4 @@ def _run(row: dict[str, Any]) -> StoredRun:
     metrics = None
     if row["execution_status"] == "success":
         metrics = StoredMetrics(**{name: row[name] for name in _METRICS})
-    return StoredRun(**{name: row[name] for name in (*_RUN, "reproduced_from")}, metrics=metrics)
+    return StoredRun(**{name: row[name] for name in (*_RUN, "reproduced_from_run_id")}, metrics=metrics)

@@ -186,18 +186,17 @@ class _Ranking:
         if token is None:
             return None
         try:
-            content = json.loads(base64.urlsafe_b64decode(token.strip() + "=" * (-len(token.strip()) % 4)))
-            mark, column, descending, value, row_id = content
-            position = (self._typed(value), int(row_id))
+            content = base64.urlsafe_b64decode(token.strip() + "=" * (-len(token.strip()) % 4))
+            mark, column, descending, value, row_id = json.loads(content)
+            if [mark, column, descending] == [self._mark, self._column, self._descending]:
+                return self._typed(value), int(row_id)
         except (ValueError, TypeError, ArithmeticError):
             hint = "Copy it whole from the end of the page before."
             raise ConfigError(f"{token!r} is no page token", hint=hint) from None
-        if [mark, column, descending] != [self._mark, self._column, self._descending]:
-            raise ConfigError(
-                "the page token belongs to a list with other filters or another order",
-                hint="Repeat the options of the first page; only --limit and --columns may differ.",
-            )
-        return position
+        raise ConfigError(
+            "the page token belongs to a list with other filters or another order",
+            hint="Repeat the options of the first page; only --limit and --columns may differ.",
+        )
 
     def _typed(self, value: Any) -> Any:
         if value is None:

@@ -38,11 +38,20 @@ PLAIN = [
     *("instrument_symbol", "data_source", "start_date", "end_date", "initial_capital", "execution_duration_seconds"),
     *("error_type", "error_message", "config_fingerprint", "data_fingerprint", "code_fingerprint"),
     *("engine_fingerprint", "environment_fingerprint", "run_key", "result_digest", "sweep_id", "trial_number"),
-    *("flow_run_id", "warnings", "reproduced_from", "notes", "archived", "created_at", "started_at", "finished_at"),
+    *(
+        "flow_run_id",
+        "warnings",
+        "reproduced_from_run_id",
+        "notes",
+        "archived",
+        "created_at",
+        "started_at",
+        "finished_at",
+    ),
 ]
 METRICS = [f"metrics.{field.name}" for field in fields(Metrics)]
 KINDS = {
-    **dict.fromkeys(("run_id", "name", "notes", "reproduced_from", "flow_run_id", "strategy_name"), "str"),
+    **dict.fromkeys(("run_id", "name", "notes", "reproduced_from_run_id", "flow_run_id", "strategy_name"), "str"),
     **dict.fromkeys(("created_at", "finished_at", "end_date", "metrics.max_drawdown_date"), "datetime64[us, UTC]"),
     **dict.fromkeys(("initial_capital", "execution_duration_seconds", "metrics.sharpe_ratio"), "float64"),
     **dict.fromkeys(("sweep_id", "trial_number", "metrics.total_trades", "metrics.return_observations"), "Int64"),

@@ -119,7 +119,7 @@ RUN_COLUMNS = """
 """
 VIEWS = {
     "v_runs": f"""
-        SELECT {RUN_COLUMNS}, original.run_id AS reproduced_from
+        SELECT {RUN_COLUMNS}, original.run_id AS reproduced_from_run_id
         FROM backtest_runs r LEFT JOIN backtest_runs original ON original.id = r.reproduced_from_run_id
     """,
     "v_trades": """

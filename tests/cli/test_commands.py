@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from ntrader.settings import Settings
 from storage import recording
+from storage.database import HEAD
 from tests import factories
 from tests.cli.conftest import Here
 
@@ -43,20 +45,19 @@ def test_the_list_is_newest_first_with_rounded_numbers(here: Here, environment: 
 
     lines = here("history", "list").out.splitlines()
 
-    assert lines[0].split() == [
-        "Run",
-        "ID",
-        "Date/Time",
+    assert re.split(r" {2,}", lines[0].rstrip()) == [
+        "Run ID",
+        "Date/Time (UTC)",
         "Strategy",
         "Symbol",
         "Return",
         "Sharpe",
-        "Max",
-        "DD",
+        "Max DD",
         "Status",
+        "Parameters",
     ]
     assert lines[2].startswith(second[:8])
-    assert lines[2].rstrip().endswith("failed")
+    assert " failed " in lines[2]
     assert lines[3].startswith(first[:8])
     assert "2.00%" in lines[3]
     assert "-1.49%" in lines[3]
@@ -161,7 +162,7 @@ def test_bad_data_are_refused_with_4(here: Here, tmp_path: Path) -> None:
 
 
 def test_the_schema_is_reported_and_checked(here: Here, environment: Settings) -> None:
-    assert here("db", "current").out == "001_create_backtest_tables\n"
+    assert here("db", "current").out == f"{HEAD}\n"
     assert here("db", "check").code == 0
     assert here("db", "upgrade").code == 0
 

@@ -62,7 +62,7 @@ def test_an_interruption_is_recorded_at_once(
     assert words in answer.err
     assert "Traceback" not in answer.err
     assert answer.out == ""
-    (run,) = list_runs(environment, 10)
+    (run,) = list_runs(environment, 10).runs
     assert run.execution_status == "interrupted"
     assert run.error_type == "Interrupted"
     assert run.error_message == f"interrupted by {signal.Signals(number).name}"
@@ -77,7 +77,7 @@ def test_kill_9_is_noticed_by_the_next_command(hanging: subprocess.Popen[str], e
     hanging.kill()
     hanging.communicate(timeout=20)
 
-    (run,) = list_runs(environment, 10)
+    (run,) = list_runs(environment, 10).runs
     assert run.execution_status == "interrupted"
     assert run.error_message == "the process that ran it ended without a word"
     deadline = time.monotonic() + 10
@@ -94,5 +94,5 @@ def test_an_impatient_ctrl_c_does_not_cut_the_record_short(
         time.sleep(0.02)
     finish(hanging, timeout=20)
 
-    (run,) = list_runs(environment, 10)
+    (run,) = list_runs(environment, 10).runs
     assert (run.execution_status, run.error_message) == ("interrupted", "interrupted by SIGINT")

@@ -39,7 +39,7 @@ def test_the_main_job_says_what_came_of_it(command: Command, environment: Settin
     answer = finish(command(*MAIN_JOB))
 
     assert answer.code == 0
-    (run,) = list_runs(environment, 10)
+    (run,) = list_runs(environment, 10).runs
     lines = answer.out.splitlines()
     assert lines[0] == "SMA Crossover on AAPL 2008-01-01 to 2012-12-31"
     for words in ("Total return", "Sharpe ratio", "Max drawdown", "Trades", "Win rate", "Duration"):
@@ -103,7 +103,7 @@ def test_not_saving_says_so(command: Command, environment: Settings, how: str) -
     assert "NOT saved" in answer.err
     assert "saved to database" not in answer.out
     assert "Run ID" not in answer.out
-    assert list_runs(environment, 10) == []
+    assert list_runs(environment, 10).runs == []
 
 
 def test_a_strategy_of_ones_own_runs_by_its_import_path(command: Command, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_bad_request_is_refused_with_2_before_anything_runs(name: str, here: H
     assert answer.out == ""
     assert "Traceback" not in answer.err
     assert "Opening the database" not in answer.err
-    assert list_runs(environment, 10) == []
+    assert list_runs(environment, 10).runs == []
 
 
 def test_bad_yaml_is_refused_with_file_and_line(here: Here, tmp_path: Path) -> None:

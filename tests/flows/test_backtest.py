@@ -44,7 +44,7 @@ def scripted(script: dict[str, str], **changes: Any) -> RunRequest:
 
 
 def only_run(settings: Settings) -> StoredRun:
-    runs = list_runs(settings, 10)
+    runs = list_runs(settings, 10).runs
     assert len(runs) == 1
     return runs[0]
 
@@ -184,14 +184,14 @@ def test_nothing_is_saved_where_that_is_not_wanted(environment: Settings) -> Non
 
     assert not outcome.saved
     assert outcome.metrics.total_trades > 0
-    assert list_runs(environment, 10) == []
+    assert list_runs(environment, 10).runs == []
 
 
 def test_a_bad_request_leaves_no_row(environment: Settings) -> None:
     with pytest.raises(ConfigError, match="fast_perod"):
         backtest(request(parameters={"fast_perod": 3}))
 
-    assert list_runs(environment, 10) == []
+    assert list_runs(environment, 10).runs == []
 
 
 def test_equal_runs_have_equal_keys_and_digests(environment: Settings) -> None:

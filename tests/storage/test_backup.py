@@ -68,8 +68,9 @@ def shape(settings: Settings) -> list[tuple[object, ...]]:
         "SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
         "SELECT proname, pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
         "SELECT viewname, definition FROM pg_views WHERE schemaname = 'public'",
-        "SELECT attrelid::regclass::text || attname, attstorage::text || attnotnull::text FROM pg_attribute"
-        " WHERE attnum > 0 AND attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)",
+        "SELECT attrelid::regclass::text, attname, attstorage::text || attnotnull::text AS kept FROM pg_attribute"
+        " WHERE attnum > 0 AND NOT attisdropped"
+        " AND attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)",
     )
     with database.connect(settings) as connection:
         return sorted(tuple(row.values()) for query in queries for row in connection.execute(query))
@@ -149,7 +150,7 @@ def test_a_restored_database_works_on(dump: Path, empty: Settings) -> None:
 
     record(empty, 1)  # the numbers go on where they were
 
-    assert len(runs.list_runs(empty, 20)) == 8
+    assert len(runs.list_runs(empty, 20).runs) == 8
     with database.connect(empty) as connection, pytest.raises(psycopg.errors.RestrictViolation):
         connection.execute("UPDATE backtest_runs SET total_return = 1 WHERE execution_status = 'success'")
 
@@ -362,7 +363,7 @@ def test_runs_recorded_after_the_look_are_kept(dump: Path, settings: Settings, m
 
     with pytest.raises(NtraderError, match="runs were recorded meanwhile"):
         backup.restore(settings, archive)
-    assert len(runs.list_runs(settings, 10)) == 3
+    assert len(runs.list_runs(settings, 10).runs) == 3
 
 
 def test_tables_in_use_are_not_torn_away(dump: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,7 +435,7 @@ def test_a_schema_of_its_own(empty: Settings, settings: Settings, dump: Path, tm
 
     assert backup.look_into(own, made.path).schema == odd
     assert restore(own, made.path, replace=True).runs == 3
-    assert len(runs.list_runs(own, 10)) == 3
+    assert len(runs.list_runs(own, 10).runs) == 3
     with pytest.raises(ConfigError, match="the backup is of schema"):
         restore(settings, made.path)
 

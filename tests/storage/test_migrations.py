@@ -519,7 +519,7 @@ def test_views_have_the_columns_that_are_documented(shared: Settings) -> None:
     for view, column in ask(shared, query):
         found.setdefault(view, []).append(column)
     assert set(found) == {"v_runs", "v_trades", "v_daily_returns"}
-    assert set(found["v_runs"]) == {*fields.FIELDS, "parameters", "tags", "warnings", "reproduced_from"}
+    assert set(found["v_runs"]) == {*fields.FIELDS, "parameters", "tags", "warnings", "reproduced_from_run_id"}
     assert found["v_trades"] == [
         *("run_id", "strategy_name", "instrument_symbol", "trade_number", "side", "quantity"),
         *("entry_time", "entry_price", "exit_time", "exit_price", "fees", "pnl"),
@@ -593,7 +593,7 @@ def test_a_view_names_the_run_that_was_reproduced(settings: Settings) -> None:
             " WHERE run_id = %s",
             [first, second],
         )
-    query = "SELECT run_id, reproduced_from FROM v_runs ORDER BY created_at"
+    query = "SELECT run_id, reproduced_from_run_id FROM v_runs ORDER BY created_at"
     assert ask(settings, query) == [(first, None), (second, first)]
 
 

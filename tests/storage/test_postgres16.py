@@ -10,8 +10,6 @@ import pytest
 
 from ntrader.settings import Settings
 from storage import database, migrations, recording, runs
-from storage.conditions import Filters
-from storage.search import Order
 from tests import factories
 from tests.conftest import dispose_engines
 from tests.storage.conftest import Server
@@ -48,7 +46,7 @@ def test_a_run_is_saved_and_read(settings16: Settings) -> None:
     recording.start_run(settings16, run)
     recording.save_success(settings16, run.run_id, execution, factories.metrics_of(execution))
 
-    (stored,) = runs.list_runs(settings16, Filters(), Order(), 10).runs
+    (stored,) = runs.list_runs(settings16, 10).runs
 
     assert stored == runs.get_run(settings16, "@last")
     assert (stored.run_id, stored.execution_status) == (run.run_id, "success")

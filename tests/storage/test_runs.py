@@ -17,10 +17,8 @@ import pytest
 from ntrader.errors import AmbiguousError, NotFoundError
 from ntrader.settings import Settings
 from storage import database, leases, recording, runs
-from storage.conditions import Filters
 from storage.recording import Failure
 from storage.runs import StoredRun
-from storage.search import Order
 from tests import factories
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -56,7 +54,7 @@ def listed(settings: Settings, limit: int = 100) -> list[UUID]:
 
 def page(settings: Settings, limit: int = 100) -> list[StoredRun]:
     """The first page of all runs, newest first."""
-    return runs.list_runs(settings, Filters(), Order(), limit).runs
+    return runs.list_runs(settings, limit).runs
 
 
 def status_of(settings: Settings, run_id: UUID) -> str:
@@ -323,7 +321,7 @@ from ntrader.settings import load_settings
 from storage import runs
 from storage.conditions import Filters
 from storage.search import Order
-(run,) = runs.list_runs(load_settings(), Filters(), Order(), 10).runs
+(run,) = runs.list_runs(load_settings(), 10).runs
 assert runs.get_run(load_settings(), "@last") == run
 heavy = {"sqlalchemy", "sqlmodel", "alembic", "pydantic", "numpy", "pandas", "prefect", "nautilus_trader"}
 print(run.run_id, sorted(heavy & {name.partition(".")[0] for name in sys.modules}))
