@@ -212,7 +212,11 @@ def _branches(filters: Filters, column: str) -> list[Filters]:
     if column not in ("created_at", *RANKED_WITHIN) or not 1 < len(pairs) <= MOST_BRANCHES:
         return [filters]
     return [
-        replace(filters, strategies=(strategy,) if strategy else (), symbols=(symbol,) if symbol else ())
+        replace(
+            filters,
+            strategies=() if strategy is None else (strategy,),
+            symbols=() if symbol is None else (symbol,),
+        )
         for strategy, symbol in dict.fromkeys(pairs)
     ]
 
