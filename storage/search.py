@@ -190,7 +190,7 @@ class _Ranking:
             mark, column, descending, value, row_id = json.loads(content)
             if [mark, column, descending] == [self._mark, self._column, self._descending]:
                 return self._typed(value), int(row_id)
-        except (ValueError, TypeError, ArithmeticError):
+        except (ValueError, TypeError, ArithmeticError, RecursionError):
             hint = "Copy it whole from the end of the page before."
             raise ConfigError(f"{token!r} is no page token", hint=hint) from None
         raise ConfigError(
