@@ -74,7 +74,7 @@ def conditions(filters: Filters, values: Values) -> list[sql.Composable]:
         tags = {storable(key): storable(value) for key, value in filters.tags}
         found.append(sql.SQL("r.tags @> {}::jsonb").format(values.add(json.dumps(tags))))
     if filters.where is not None:
-        found.append(_compiled(parse_where(filters.where), values, positive=True))
+        found.append(sql.SQL("({})").format(_compiled(parse_where(filters.where), values, positive=True)))
     return found
 
 
