@@ -50,7 +50,11 @@ class Values:
 
 
 def conditions(filters: Filters, values: Values) -> list[sql.Composable]:
-    """All of them have to hold; `filters.archived` is left to the caller. Raises ConfigError for a bad `where`."""
+    """All of them have to hold; `filters.archived` is left to the caller. Raises ConfigError for a bad `where`, and for
+    text that no run can have."""
+    tags = [word for tag in filters.tags for word in tag]
+    for text in (*filters.strategies, filters.strategy_type, *filters.symbols, filters.data_source, *tags):
+        storable(text or "")
     found: list[sql.Composable] = []
     for column, wanted in (
         ("strategy_name", filters.strategies),
