@@ -52,9 +52,6 @@ class Values:
 def conditions(filters: Filters, values: Values) -> list[sql.Composable]:
     """All of them have to hold; `filters.archived` is left to the caller. Raises ConfigError for a bad `where`, and for
     text that no run can have."""
-    tags = [word for tag in filters.tags for word in tag]
-    for text in (*filters.strategies, filters.strategy_type, *filters.symbols, filters.data_source, *tags):
-        storable(text or "")
     found: list[sql.Composable] = []
     for column, wanted in (
         ("strategy_name", filters.strategies),
@@ -74,9 +71,9 @@ def conditions(filters: Filters, values: Values) -> list[sql.Composable]:
     ):
         if moment is not None:
             found.append(sql.SQL("{} {} {}").format(sql.Identifier("r", column), sql.SQL(sign), values.add(moment)))
-    if filters.tags:
-        tags = {storable(key): storable(value) for key, value in filters.tags}
-        found.append(sql.SQL("r.tags @> {}::jsonb").format(values.add(json.dumps(tags))))
+    for key, value in filters.tags:
+        tag = json.dumps({storable(key): storable(value)})
+        found.append(sql.SQL("r.tags @> {}::jsonb").format(values.add(tag)))
     if filters.where is not None:
         found.append(sql.SQL("({})").format(_compiled(parse_where(filters.where), values, positive=True)))
     return found
