@@ -423,7 +423,9 @@ def db(shared: Settings) -> Iterator[Db]:
 
 def found(db: Db, text: str) -> set[UUID]:
     page = find_page(db, pick(["run_id"]).statement, Filters(where=text, archived=True), Order(), 1000)
-    return {row["c0"] for row in page.rows}
+    ids = [row["c0"] for row in page.rows]
+    assert len(set(ids)) == len(ids)
+    return set(ids)
 
 
 def expected(tree: Expression) -> set[UUID]:
