@@ -98,6 +98,16 @@ def shared(home: Path, template: str) -> Iterator[Settings]:
 
 
 @pytest.fixture
+def cleared(shared: Settings) -> Settings:
+    """The same without a run, and without a trace of one."""
+    with database.connect(shared) as connection:
+        connection.execute("DELETE FROM backtest_runs")
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("DELETE FROM deleted_runs")
+    return shared
+
+
+@pytest.fixture
 def embedded(new_home: Path) -> Iterator[Settings]:
     """Settings without a DATABASE_URL."""
     yield Settings(home=new_home)
