@@ -111,7 +111,7 @@ def test_a_strategy_of_ones_own_runs_by_its_import_path(command: Command, tmp_pa
     readme = Path("README.md").read_text()
     package = tmp_path / "my_package"
     package.mkdir()
-    (package / "mine.py").write_text(readme.split("```python\n")[1].split("```")[0])
+    (package / "mine.py").write_text(readme.split("```python\n# my_package/mine.py")[1].split("```")[0])
     config = tmp_path / "mine.yaml"
     config.write_text(readme.split("```yaml\n")[1].split("```")[0])
 

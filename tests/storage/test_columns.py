@@ -81,7 +81,7 @@ def test_values_come_as_what_they_are(filled: Settings) -> None:
         ("TAGS.team", "tag.team"),
         ("tags", "tags"),
         ("parameters", "parameters"),
-        ("reproduced_from", "reproduced_from"),
+        ("reproduced_from_run_id", "reproduced_from_run_id"),
         *ALIASES.items(),
     ],
 )
@@ -101,7 +101,7 @@ def test_parameters_keep_their_type(filled: Settings) -> None:
 
 
 def test_the_original_of_a_reproduction(filled: Settings) -> None:
-    table = runs.tabulate_runs(filled, ["reproduced_from"], Filters(), Order("created_at"), 10)
+    table = runs.tabulate_runs(filled, ["reproduced_from_run_id"], Filters(), Order("created_at"), 10)
     assert table.rows == [(UUID(int=1),), (None,)]
 
 
@@ -113,7 +113,7 @@ def test_wide_columns_can_be_asked_for(filled: Settings) -> None:
 def test_an_export_has_every_field_once(filled: Settings) -> None:
     names = exported()
     assert len(set(names)) == len(names)
-    assert set(names) == {*FIELDS, "parameters", "tags", "warnings", "reproduced_from"}
+    assert set(names) == {*FIELDS, "parameters", "tags", "warnings", "reproduced_from_run_id"}
     assert len(values(filled, *names)) == len(names)
 
 
@@ -137,7 +137,7 @@ def test_what_is_no_column_is_refused(name: str, hint: str) -> None:
     assert (caught.value.hint or "").startswith(hint)
 
 
-@pytest.mark.parametrize("name", ["lease_owner", "id", "reproduced_from_run_id"])
+@pytest.mark.parametrize("name", ["lease_owner", "lease_expires_at", "id"])
 def test_what_is_nobodys_business_is_no_column(name: str) -> None:
     with pytest.raises(ConfigError, match="there is no column"):
         pick([name])

@@ -320,9 +320,9 @@ def test_a_run_cannot_be_deleted_twice(three: Settings) -> None:
 
 def test_deleting_the_original_leaves_the_reproduction(three: Settings) -> None:
     reproduce(three, A, by=B)
-    assert runs.get_run(three, str(B)).reproduced_from == A
+    assert runs.get_run(three, str(B)).reproduced_from_run_id == A
     labels.delete_runs(three, [str(A)])
-    assert runs.get_run(three, str(B)).reproduced_from is None
+    assert runs.get_run(three, str(B)).reproduced_from_run_id is None
 
 
 @pytest.mark.parametrize("delete", [labels.delete_runs, labels.look_at])

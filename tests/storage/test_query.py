@@ -85,7 +85,7 @@ def recorded(shared: Settings) -> Settings:
         ("SELECT count(*) FROM backtest_runs", ("count",), [(1,)]),
         ("select 1 as a, null as a, '%s' as b;", ("a", "a", "b"), [(1, None, "%s")]),
         ("VALUES (1.10), (2)", ("column1",), [(Decimal("1.10"),), (Decimal(2),)]),
-        ("TABLE equity_curves LIMIT 0", ("backtest_run_id", "points", "times", "equity"), []),
+        ("TABLE equity_curves LIMIT 0", ("backtest_run_id", "points", "steps", "equity"), []),
         ("WITH x AS (SELECT 1) (SELECT * FROM x)", ("?column?",), [(1,)]),
         ("SHOW timezone", ("TimeZone",), [("UTC",)]),
         ("SHOW transaction_read_only", ("transaction_read_only",), [("on",)]),

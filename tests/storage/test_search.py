@@ -215,7 +215,7 @@ def test_text_that_no_run_has_finds_nothing_or_is_refused(
 ) -> None:
     storable = odd.isprintable()
     try:
-        assert (runs.list_runs(filled, 10, with_text(odd), NEWEST).runs, storable) == ([], True)
+        assert (runs.list_runs(filled, 10, with_text(odd)).runs, storable) == ([], True)
     except ConfigError:
         assert not storable
 
@@ -482,7 +482,7 @@ def test_a_page_says_how_many_there_are_on_all_pages(filled: Settings, limit: in
 
 def test_a_later_page_says_the_same(filled: Settings) -> None:
     first = runs.list_runs(filled, 150, ALL)
-    last = runs.list_runs(filled, 150, ALL, Order(), first.next_page_token)
+    last = runs.list_runs(filled, 150, ALL, token=first.next_page_token)
     assert (len(last.runs), last.next_page_token, last.total) == (50, None, 200)
 
 
@@ -493,7 +493,7 @@ def test_a_later_page_says_the_same(filled: Settings) -> None:
 @hypothesis_settings(max_examples=60, suppress_health_check=[DATED])
 def test_a_stream_is_the_list_up_to_a_limit(db: Db, filters: Filters, order: Order, limit: int | None) -> None:
     with db.transaction():
-        found = [row[0] for row in stream(db, RUN_ID.statement, filters, order, limit)]
+        found = [run_id for (run_id,) in stream(db, RUN_ID.statement, filters, order, limit)]
     assert found == listed(db, filters, order)[:limit]
 
 
