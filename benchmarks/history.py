@@ -428,8 +428,8 @@ def measure_export(settings: Settings, rows: int) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 words = ["history", "export", "--format", format_, "-o", f"{folder}/runs", "--limit", str(count_)]
                 program = (
-                    "import resource, sys\nfrom cli.main import main\ntry:\n    main(sys.argv[1:])\n"
-                    "except SystemExit:\n    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+                    "import sys\nfrom cli.main import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit:\n"
+                    "    print(*(line.split()[1] for line in open('/proc/self/status') if 'VmHWM' in line))"
                 )
                 began = time.perf_counter()
                 done = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from datetime import UTC, datetime, timedelta
 
 from ntrader.errors import ConfigError
@@ -25,7 +26,8 @@ def parse_moment(text: str, *, now: datetime | None = None) -> datetime:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise ConfigError(
-            f"{text!r} is not a date", hint="Write it like 2024-01-31, 2024-01-31T14:00, or 7d, 2w, 12h ago."
+            f"{reprlib.repr(text)} is not a date",
+            hint="Write it like 2024-01-31, 2024-01-31T14:00, or 7d, 2w, 12h ago.",
         ) from None
 
 

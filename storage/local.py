@@ -51,7 +51,7 @@ _SETTINGS = {
     "port": "5432",
     "unix_socket_permissions": "0700",
     "max_connections": "200",
-    "shared_buffers": "128MB",
+    "shared_buffers": "256MB",
     "fsync": "on",
     "synchronous_commit": "on",
     "wal_level": "minimal",
@@ -316,6 +316,9 @@ def _start_once(place: _Place, binaries: Path, runner: _Runner) -> str | None:
     import subprocess
 
     options = {**_SETTINGS, "unix_socket_directories": _quoted_directory(place.sockets)}
+    if int(_data_major(place) or 0) >= 18:
+        # Its I/O workers are for disks that are far away: ten rows from memory took 3.7 ms with them, 2.6 without.
+        options["io_method"] = "sync"
     command = [str(binaries / "bin" / "postgres"), "-D", str(place.data)]
     command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
     with _open_log(place, runner.account) as log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -9,8 +10,9 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
 from sqlalchemy import Update, bindparam, func, insert, select, text, update
-from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import Connection
 
 from ntrader.background import every
@@ -21,15 +23,20 @@ from ntrader.settings import Settings
 from storage.arrays import Column, register, steps
 from storage.database import transaction
 from storage.leases import LEASE_SECONDS, RENEW_SECONDS, owner
-from storage.models import BacktestRun, PerformanceMetrics, TradeRow
+from storage.models import BacktestRun, PerformanceMetrics
 from storage.runs import StoredMetrics, StoredRun
 
 _runs = BacktestRun.__table__  # type: ignore[attr-defined]
+_JSON = frozenset({"config_snapshot", "tags"})
 _now = func.statement_timestamp()
 _lease_end = func.now() + text(f"interval '{LEASE_SECONDS} seconds'")
+# By hand: SQLAlchemy compiles an INSERT ... ON CONFLICT anew each time.
+_START = sql.SQL(
+    "INSERT INTO backtest_runs ({names}, lease_expires_at) VALUES ({values}, now() + interval {lease})"
+    " ON CONFLICT (run_id) DO NOTHING"
+)
 
 # Built once: to build a statement takes SQLAlchemy longer than PostgreSQL takes to run it.
-_START = upsert(_runs).values(lease_expires_at=_lease_end).on_conflict_do_nothing(index_elements=["run_id"])
 _FINISH = (
     update(_runs)
     .where(_runs.c.run_id == bindparam("the_run"), _runs.c.execution_status == "running")
@@ -78,8 +85,13 @@ def start_run(settings: Settings, run: NewRun) -> None:
         "config_fingerprint": sha256(run.config.canonical_json()),
         "lease_owner": owner(),
     }
-    with transaction(settings) as connection:
-        connection.execute(_START, values)
+    statement = _START.format(
+        names=sql.SQL(", ").join(map(sql.Identifier, values)),
+        values=sql.SQL(", ").join(map(sql.Placeholder, values)),
+        lease=sql.Literal(f"{LEASE_SECONDS} seconds"),
+    )
+    with transaction(settings) as connection, _cursor(connection) as cursor:
+        cursor.execute(statement, {name: Jsonb(value) if name in _JSON else value for name, value in values.items()})
 
 
 def renew_lease(settings: Settings, run_id: UUID) -> None:
@@ -194,33 +206,37 @@ def _update(connection: Connection, statement: Update, run_id: UUID, final: dict
 
 def _add_result(connection: Connection, row_id: int, execution: Execution, metrics: Metrics) -> None:
     connection.execute(_ADD_METRICS, {"backtest_run_id": row_id, **_measured(metrics)})
-    driver: Any = connection.connection.driver_connection
-    with driver.cursor() as cursor:
+    with _cursor(connection) as cursor:
         curve = execution.result.equity_curve
         register(cursor)
         cursor.execute(
             "INSERT INTO equity_curves (backtest_run_id, points, steps, equity) VALUES (%s, %s, %s, %s)",
             [row_id, len(curve), Column(steps(curve.times)), Column(curve.equity)],
         )
-        trades = [_trade(row_id, number, trade) for number, trade in enumerate(execution.result.trades, start=1)]
-        if trades:
-            _copy(cursor, trades)
+        if execution.result.trades:
+            _copy(cursor, row_id, execution.result.trades)
 
 
-def _copy(cursor: psycopg.Cursor[Any], trades: list[dict[str, Any]]) -> None:
-    columns = list(trades[0])
-    with cursor.copy(f"COPY {TradeRow.__tablename__} ({', '.join(columns)}) FROM STDIN") as copy:
-        for trade in trades:
-            copy.write_row([trade[name] for name in columns])
+def _copy(cursor: psycopg.Cursor[Any], row_id: int, trades: Sequence[Trade]) -> None:
+    columns = "backtest_run_id, trade_number, side, quantity, entry_time, entry_price, exit_time, exit_price, fees, pnl"
+    with cursor.copy(f"COPY trades ({columns}) FROM STDIN") as copy:
+        for number, trade in enumerate(trades, start=1):
+            entry, exit_ = moment(trade.entry_time), moment(trade.exit_time)
+            copy.write_row(
+                (row_id, number, trade.side, trade.quantity, entry, trade.entry_price, exit_, trade.exit_price,
+                 trade.fees, trade.pnl)
+            )  # fmt: skip
+
+
+def _cursor(connection: Connection) -> psycopg.Cursor[Any]:
+    """The driver's own, in the same transaction."""
+    driver: Any = connection.connection.driver_connection
+    cursor: psycopg.Cursor[Any] = driver.cursor()
+    return cursor
 
 
 def _measured(metrics: Metrics) -> dict[str, Any]:
     return asdict(metrics) | {"max_drawdown_date": moment(metrics.max_drawdown_date)}
-
-
-def _trade(row_id: int, number: int, trade: Trade) -> dict[str, Any]:
-    times = {"entry_time": moment(trade.entry_time), "exit_time": moment(trade.exit_time)}
-    return {"backtest_run_id": row_id, "trade_number": number, **asdict(trade), **times}
 
 
 def _storable(text: str) -> str:

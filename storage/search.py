@@ -79,7 +79,7 @@ def find_page(
             rows += connection.execute(statement, ranking.parameters | {"limit": missing}).fetchall()
     more = len(rows) > limit
     rows = rows[:limit]
-    return Page(rows, ranking.token(rows[-1]) if more else None)
+    return Page(rows, ranking.token(rows[-1]) if more and rows else None)
 
 
 def stream(

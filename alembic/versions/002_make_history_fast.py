@@ -82,7 +82,8 @@ BEGIN
                               run_key, total_return, sharpe_ratio, return_observations, created_at)
     VALUES (OLD.run_id, OLD.strategy_name, OLD.instrument_symbol, OLD.execution_status, OLD.sweep_id,
             OLD.config_fingerprint, OLD.run_key, OLD.total_return, OLD.sharpe_ratio, OLD.return_observations,
-            OLD.created_at);
+            OLD.created_at)
+    ON CONFLICT (run_id) DO NOTHING; -- restored from a backup and deleted again, it was still one trial
     RETURN NULL;
 END $$;
 CREATE TRIGGER deleted_runs_are_remembered AFTER DELETE ON backtest_runs
@@ -135,17 +136,22 @@ VIEWS = {
         FROM backtest_runs r
         JOIN equity_curves c ON c.backtest_run_id = r.id
         CROSS JOIN LATERAL (
-            SELECT day, equity, lag(equity, 1, r.initial_capital::double precision) OVER (ORDER BY day) AS before,
-                   bool_and(equity > 0) OVER () AS solvent
+            SELECT day, equity, before,
+                   -- A quotient beyond what a number can be would be an error, and one run's would be everybody's.
+                   bool_and(CASE WHEN equity > 0 AND before > 0 THEN abs(log(equity) - log(before)) < 307
+                            ELSE false END) OVER () AS solvent
             FROM (
-                SELECT DISTINCT ON (day) day, equity
+                SELECT day, equity, lag(equity, 1, r.initial_capital::double precision) OVER (ORDER BY day) AS before
                 FROM (
-                    SELECT ordinal, equity, date '1970-01-01'
-                           + div(sum(step) OVER (ORDER BY ordinal) - 1, 86400000000000)::integer AS day
-                    FROM unnest(c.steps, c.equity) WITH ORDINALITY AS point (step, equity, ordinal)
-                ) AS points
-                ORDER BY day, ordinal DESC
-            ) AS last_of_day
+                    SELECT DISTINCT ON (day) day, equity
+                    FROM (
+                        SELECT ordinal, equity, date '1970-01-01'
+                               + div(sum(step) OVER (ORDER BY ordinal) - 1, 86400000000000)::integer AS day
+                        FROM unnest(c.steps, c.equity) WITH ORDINALITY AS point (step, equity, ordinal)
+                    ) AS points
+                    ORDER BY day, ordinal DESC
+                ) AS last_of_day
+            ) AS stepped
         ) AS d
     """,
 }
@@ -326,9 +332,10 @@ def _rewrite(read, write, change) -> None:  # type: ignore[no-untyped-def]
         return
     op.execute("ALTER TABLE equity_curves DISABLE TRIGGER equity_curves_are_immutable")
     connection = op.get_bind()
-    for number, first, second in connection.execute(sa.text(read)).fetchall():
-        new_first, new_second = change(first, second)
-        connection.execute(sa.text(write), {"id": number, "first": new_first, "second": new_second})
+    with connection.execute(sa.text(read).execution_options(yield_per=100)) as rows:
+        for number, first, second in rows:
+            new_first, new_second = change(first, second)
+            connection.execute(sa.text(write), {"id": number, "first": new_first, "second": new_second})
     # What is checked only at the end of the transaction would keep the table from being altered.
     op.execute("SET CONSTRAINTS ALL IMMEDIATE")
     op.execute("ALTER TABLE equity_curves ENABLE TRIGGER equity_curves_are_immutable")

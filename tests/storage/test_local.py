@@ -227,7 +227,7 @@ def test_a_home_that_was_moved_while_the_server_ran_is_still_found(new_home: Cal
         ("fsync", "on"),
         ("synchronous_commit", "on"),
         ("max_connections", "200"),
-        ("shared_buffers", "128MB"),
+        ("shared_buffers", "256MB"),
         ("jit", "off"),
         ("data_checksums", "on"),
         ("unix_socket_permissions", "0700"),

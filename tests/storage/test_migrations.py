@@ -659,3 +659,25 @@ def test_results_go_with_their_run_and_never_by_themselves(settings: Settings, t
         connection.execute("DELETE FROM backtest_runs")
         left = connection.execute(f"SELECT count(*) AS n FROM {table}").fetchone()
     assert left == {"n": 0}
+
+
+def test_one_absurd_curve_does_not_spoil_the_view(settings: Settings) -> None:
+    run, absurd = factories.new_run(), factories.execution(factories.run_result([1e-300, 1e300]))
+    recording.start_run(settings, run)
+    recording.save_success(settings, run.run_id, absurd, factories.metrics_of(absurd))
+
+    with database.connect(settings) as connection:
+        rows = connection.execute("SELECT equity, daily_return FROM v_daily_returns ORDER BY day").fetchall()
+
+    assert [(row["equity"], row["daily_return"]) for row in rows] == [(1e-300, None), (1e300, None)]
+
+
+def test_a_run_that_is_deleted_twice_was_one_trial(settings: Settings) -> None:
+    run = factories.new_run()
+    for _ in range(2):
+        recording.start_run(settings, run)
+        with database.connect(settings) as connection:
+            connection.execute("DELETE FROM backtest_runs")
+
+    with database.connect(settings) as connection:
+        assert connection.execute("SELECT count(*) AS number FROM deleted_runs").fetchall() == [{"number": 1}]
