@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import annotate, complete
+from cli.annotate import RunArgument
 from cli.filters import (
     AfterOption,
     AllOption,
@@ -70,14 +71,6 @@ ColumnsOption = Annotated[
         "--columns", help="Comma-separated: any column or metric, params.NAME, tag.NAME, parameters, config_snapshot."
     ),
 ]
-RunArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN", help="Run ID, its first 4 or more characters, a name, @last or @last~1.",
-        autocompletion=complete.runs,
-    ),
-]  # fmt: skip
-
 _SHOWN = ("run_id", "created_at", "strategy_name", "instrument_symbol", "total_return", "sharpe_ratio",
           "max_drawdown", "execution_status")  # fmt: skip
 _FIRST_RUN = "No runs yet. Start one: ntrader run-backtest --strategy sma_crossover --symbol AAPL"

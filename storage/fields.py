@@ -86,8 +86,9 @@ SORTABLE = (
 )
 # Where less is better. Drawdowns and average losses are negative: more is better.
 LESS_IS_BETTER = frozenset({"volatility", "kurtosis", "losing_trades", "execution_duration_seconds"})
-# Indexes of these begin with the strategy or the symbol too: the best of one may lie deep in the ranking of all.
-RANKED_WITHIN = ("sharpe_ratio", "total_return")
+# Indexes of these begin with the strategy, the symbol or the sweep too: the best of one may lie deep in the ranking of
+# all.
+RANKED_WITHIN = ("sharpe_ratio", "total_return", "max_drawdown")
 NEVER_NULL = frozenset({"created_at", "started_at", "initial_capital"})
 # Whole numbers among the numbers.
 COUNTS = frozenset(

@@ -73,13 +73,14 @@ def _newest(name: str, *columns: str, **options: Any) -> Index:
     )  # fmt: skip
 
 
-def _ranked(column: str, *first: str) -> Index:
+def _ranked(column: str, *first: str, **options: Any) -> Index:
     """For lists by `column`. What follows id is looked at inside the index, before a row is fetched."""
     name = "_".join([*first, "by", column])
     behind = [other for other in ("strategy_name", "instrument_symbol", "created_at") if other not in (*first, column)]
     return Index(
-        f"ix_backtest_runs_{name}", "archived", *first, text(f"{column} DESC NULLS LAST"), text("id DESC"), *behind
-    )
+        f"ix_backtest_runs_{name}", "archived", *first, text(f"{column} DESC NULLS LAST"), text("id DESC"), *behind,
+        **options,
+    )  # fmt: skip
 
 
 class BacktestRun(SQLModel, table=True):
@@ -185,6 +186,7 @@ class BacktestRun(SQLModel, table=True):
         _newest("sweep_id", "sweep_id", postgresql_where=text("sweep_id IS NOT NULL")),
         *(_ranked(name) for name in SORTABLE if name != "created_at"),
         *(_ranked(name, kind) for kind in ("strategy_name", "instrument_symbol") for name in RANKED_WITHIN),
+        *(_ranked(name, "sweep_id", postgresql_where=text("sweep_id IS NOT NULL")) for name in RANKED_WITHIN),
         Index("ix_backtest_runs_tags", "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}),
         Index("ix_backtest_runs_parameters", "parameters", postgresql_using="gin",
               postgresql_ops={"parameters": "jsonb_path_ops"}),

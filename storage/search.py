@@ -97,7 +97,7 @@ def stream(
                 yield row[:-2]  # without what it was ranked by, and its id
 
 
-def count(connection: Connection, filters: Filters, *, cheap: float = 2_000.0) -> tuple[int, bool]:
+def count(connection: Connection, filters: Filters, *, cheap: float = 800.0) -> tuple[int, bool]:
     """How many runs fit, and whether that is exact.
 
     Where counting would cost more than `cheap` (in the planner's units, some 400 a millisecond) it is the planner's

@@ -30,7 +30,7 @@ SORTABLE = (
     *("expectancy", "avg_win", "avg_loss", "skewness", "kurtosis", "return_observations"),
     *("started_at", "finished_at", "start_date", "end_date", "execution_duration_seconds", "initial_capital"),
 )
-RANKED_WITHIN = ("sharpe_ratio", "total_return")
+RANKED_WITHIN = ("sharpe_ratio", "total_return", "max_drawdown")
 NEWEST = {
     "strategy_name": ("strategy_name",),
     "instrument_symbol": ("instrument_symbol",),
@@ -184,6 +184,7 @@ def downgrade() -> None:
     for name in RANKED_WITHIN:
         op.drop_index(f"ix_backtest_runs_strategy_name_by_{name}", "backtest_runs")
         op.drop_index(f"ix_backtest_runs_instrument_symbol_by_{name}", "backtest_runs")
+        op.drop_index(f"ix_backtest_runs_sweep_id_by_{name}", "backtest_runs")
     op.drop_index("ix_backtest_runs_newest", "backtest_runs")
     op.create_index(
         "ix_backtest_runs_newest",
@@ -251,6 +252,8 @@ def _create_indexes() -> None:
         _index(
             f"instrument_symbol_by_{column}", "archived", "instrument_symbol", *ranked, "strategy_name", "created_at"
         )
+        _index(f"sweep_id_by_{column}", "archived", "sweep_id", *ranked, "strategy_name", "instrument_symbol",
+               "created_at", postgresql_where=sa.text("sweep_id IS NOT NULL"))  # fmt: skip
     for column in ("tags", "parameters"):
         _index(column, column, postgresql_using="gin", postgresql_ops={column: "jsonb_path_ops"})
 
