@@ -163,7 +163,7 @@ def strategy(
     elif runs:
         _say_strategy(runs)
     if runs and not json_output and deleted:
-        talk(f"{deleted:,} deleted runs are counted as trials.")
+        talk(f"{deleted:,} more {'was' if deleted == 1 else 'were'} deleted; as trials they keep counting.")
     _say_more(settings, wanted, page, len(runs), quiet=json_output)
 
 

@@ -205,7 +205,7 @@ def test_a_strategys_deleted_runs_still_count(here: Here, environment: Settings)
     saved(environment)
     assert here("history", "delete", saved(environment), "--yes").code == 0
 
-    assert "1 deleted runs are counted as trials" in here("history", "strategy", "SMA Crossover").err
+    assert "1 more was deleted" in here("history", "strategy", "SMA Crossover").err
     assert json.loads(here("history", "strategy", "SMA Crossover", "--json").out)["deleted_runs"] == 1
 
 
