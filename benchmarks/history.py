@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -441,6 +442,39 @@ def measure_export(settings: Settings, rows: int) -> None:
                       f"   memory {int(done.stdout.split()[-1]) / 1024:.0f} MB", flush=True)  # fmt: skip
 
 
+def measure_paging(settings: Settings) -> None:
+    """Page through all runs by a column with NULLs while others are added: each that was there comes exactly once."""
+    from storage import recording
+
+    over = threading.Event()
+
+    def add() -> None:
+        number = 0
+        while not over.wait(0.05):
+            run, execution, metrics = made_up_result(number := number + 1)
+            recording.start_run(settings, run)
+            recording.save_success(settings, run.run_id, execution, metrics)
+
+    with database.connect(settings) as connection:
+        (there,) = connection.execute("SELECT max(id) AS last, count(*) AS number FROM backtest_runs").fetchall()
+        for order in (Order("sharpe_ratio"), Order("profit_factor", False)):
+            over.clear()
+            writer = threading.Thread(target=add)
+            writer.start()
+            began, seen, pages, token = time.perf_counter(), [], 0, None
+            while token or not pages:
+                page = find_page(connection, sql.SQL("r.run_id"), Filters(archived=True), order, 10_000, token)
+                seen += [row["id"] for row in page.rows]
+                pages, token = pages + 1, page.token
+            over.set()
+            writer.join()
+            old = [row_id for row_id in seen if row_id <= there["last"]]
+            verdict = "each once" if len(set(old)) == len(old) == there["number"] else "NOT each once"
+            print(f"paging by {order.column:<16} {pages} pages, {len(old):,} of {there['number']:,} runs, {verdict};"
+                  f" {len(seen) - len(old):,} added meanwhile; {time.perf_counter() - began:.0f} s")  # fmt: skip
+        connection.execute("DELETE FROM backtest_runs WHERE strategy_name = 'Saved by the benchmark'")
+
+
 def measure_saving(settings: Settings, repeats: int) -> None:
     """A run with 3,300 points and 80 trades, against the same transaction with the row of the run alone."""
     from storage import recording
@@ -482,7 +516,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1_000_000)
     parser.add_argument("--curves", type=int, default=20_000)
-    parser.add_argument("--only", default="queries,lookups,process,export,saving,sizes", help="some of these")
+    parser.add_argument("--only", default="queries,lookups,process,export,paging,saving,sizes", help="some of these")
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--rebuild", action="store_true")
     parser.add_argument("--verbose", action="store_true", help="a line for each query")
@@ -505,6 +539,8 @@ def main() -> None:
         measure_process(settings, options.repeats)
     if "export" in wanted:
         measure_export(settings, min(100_000, options.runs))
+    if "paging" in wanted:
+        measure_paging(settings)
     if "saving" in wanted:
         measure_saving(settings, options.repeats)
     if "sizes" in wanted:
