@@ -11,7 +11,7 @@ from psycopg import sql
 
 from ntrader.errors import ConfigError
 from storage.conditions import storable
-from storage.fields import ALIASES, FIELDS
+from storage.fields import ALIASES, FIELDS, PLACES, column_name
 
 _WIDE = ("parameters", "tags", "warnings", "config_snapshot", "error_traceback", "reproduced_from_run_id")
 ORIGINAL = "(SELECT o.run_id FROM backtest_runs o WHERE o.id = r.reproduced_from_run_id)"
@@ -48,13 +48,12 @@ def exported() -> list[str]:
 
 
 def _resolve(name: str) -> tuple[str, sql.Composable]:
-    place, dot, key = name.partition(".")
-    if dot and place.lower() in {"params", "param", "parameters"}:
-        return f"params.{key}", sql.SQL("r.parameters -> {}").format(_literal(key))
-    if dot and place.lower() in {"tag", "tags"}:
-        return f"tag.{key}", sql.SQL("r.tags ->> {}").format(_literal(key))
-    wanted = name.lower().removeprefix("metrics.").replace("-", "_")
-    wanted = ALIASES.get(wanted, wanted)
+    first, dot, key = name.partition(".")
+    place = PLACES.get(first.lower()) if dot else None
+    if place:
+        column = "r.parameters -> {}" if place == "params" else "r.tags ->> {}"
+        return f"{place}.{key}", sql.SQL(column).format(_literal(key))
+    wanted = column_name(name)
     if wanted == "reproduced_from_run_id":
         return wanted, sql.SQL(ORIGINAL)
     if wanted in FIELDS or wanted in _WIDE:

@@ -78,6 +78,15 @@ ALIASES = {
     "trades": "total_trades",
 }
 
+# Where a name that begins so is to be looked for.
+PLACES: dict[str, Literal["params", "tag"]] = {
+    "params": "params",
+    "param": "params",
+    "parameters": "params",
+    "tag": "tag",
+    "tags": "tag",
+}
+
 # What a list can be sorted by; each has an index that begins with it.
 SORTABLE = (
     *("created_at", "started_at", "finished_at", "start_date", "end_date"),
@@ -96,3 +105,9 @@ COUNTS = frozenset(
 )
 # Fractions, which people read in percent.
 FRACTIONS = frozenset({"total_return", "cagr", "max_drawdown", "volatility", "win_rate"})
+
+
+def column_name(text: str) -> str:
+    """The column that `text` may mean, if there is one: `Sharpe` and `metrics.sharpe-ratio` are the same."""
+    name = text.strip().lower().removeprefix("metrics.").replace("-", "_")
+    return ALIASES.get(name, name)

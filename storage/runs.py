@@ -16,7 +16,7 @@ from psycopg import sql
 
 from ntrader.errors import DatabaseError, NotFoundError
 from ntrader.settings import Settings
-from storage.columns import pick
+from storage.columns import ORIGINAL, pick
 from storage.conditions import Filters
 from storage.database import connect, reading
 from storage.leases import is_alive
@@ -144,9 +144,9 @@ EVERYTHING, NEWEST = Filters(), Order()
 _RUN = [field.name for field in fields(StoredRun) if field.name not in {"metrics", "reproduced_from_run_id"}]
 _METRICS = [field.name for field in fields(StoredMetrics)]
 # The metrics are read from the run's own copies: one table, one row.
-_WHOLE = sql.SQL(
-    "{}, (SELECT o.run_id FROM backtest_runs o WHERE o.id = r.reproduced_from_run_id) AS reproduced_from_run_id"
-).format(sql.SQL(", ").join(sql.Identifier("r", name) for name in (*_RUN, *_METRICS)))
+_WHOLE = sql.SQL("{}, {} AS reproduced_from_run_id").format(
+    sql.SQL(", ").join(sql.Identifier("r", name) for name in (*_RUN, *_METRICS)), sql.SQL(ORIGINAL)
+)
 
 
 def list_runs(

@@ -23,7 +23,7 @@ from psycopg.rows import tuple_row
 
 from ntrader.errors import ConfigError
 from storage.conditions import Filters, Values, conditions
-from storage.fields import ALIASES, FIELDS, LESS_IS_BETTER, METRICS, NEVER_NULL, RANKED_WITHIN, SORTABLE
+from storage.fields import ALIASES, FIELDS, LESS_IS_BETTER, METRICS, NEVER_NULL, RANKED_WITHIN, SORTABLE, column_name
 
 Connection = psycopg.Connection[dict[str, Any]]
 
@@ -41,8 +41,7 @@ class Order:
     @property
     def resolved(self) -> tuple[str, bool]:
         """The column and whether it descends. Raises ConfigError for what no list can be sorted by."""
-        name = self.column.strip().lower().removeprefix("metrics.").replace("-", "_")
-        column = ALIASES.get(name, name)
+        column = column_name(self.column)
         if column not in SORTABLE:
             raise _not_sortable(self.column, column)
         best = column not in LESS_IS_BETTER

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from ntrader.errors import ConfigError
-from storage.fields import ALIASES, FIELDS
+from storage.fields import ALIASES, FIELDS, PLACES
 
 Value = str | int | float | bool
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in", "like", "ilike", "between", "null"]
@@ -86,7 +86,6 @@ _TOKEN = re.compile(
 )
 _KEYWORDS = {"and", "or", "not", "in", "like", "ilike", "between", "is", "null", "true", "false"}
 _SIGNS: dict[str, Operator] = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
-_PLACES: dict[str, Place] = {"params": "params", "param": "params", "parameters": "params", "tag": "tag", "tags": "tag"}
 _HINT = "Example: --where \"sharpe_ratio > 1 and params.fast_period between 5 and 20 and tag.team = 'fx'\""
 
 
@@ -175,9 +174,9 @@ class _Parser:
         name = self._name(f"a name after {first}.")
         if first.lower() == "metrics":
             return Field("column", _column(name))
-        if first.lower() not in _PLACES:
+        if first.lower() not in PLACES:
             raise ConfigError(f"--where: there is no {first}.{name}", hint="Write params.NAME, tag.NAME or a column.")
-        return Field(_PLACES[first.lower()], name)
+        return Field(PLACES[first.lower()], name)
 
     def _name(self, what: str) -> str:
         token = self._here()

@@ -45,20 +45,21 @@ def here(environment: Settings, capsys: pytest.CaptureFixture[str]) -> Here:
 
 @pytest.fixture
 def command(environment: Settings, prefect_server: str) -> Callable[..., subprocess.Popen[str]]:
-    """Start a command as a process, at the root of the checkout."""
-
-    def start(*words: str, **variables: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-c", "from cli.main import main; main()", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=os.environ | variables,
-        )
-
+    """`start`, with all that a backtest needs there."""
     return start
+
+
+def start(*words: str, **variables: str) -> subprocess.Popen[str]:
+    """A command as a process, at the root of the checkout."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "from cli.main import main; main()", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | variables,
+    )
 
 
 def finish(process: subprocess.Popen[str], timeout: float = 60) -> Answer:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,21 +10,8 @@ import pytest
 
 from ntrader.settings import Settings
 from storage import database
-from tests.cli.conftest import ROOT, Here, finish
+from tests.cli.conftest import Here, finish, start
 from tests.cli.test_commands import a_failure, a_success
-
-
-def start(*words: str) -> subprocess.Popen[str]:
-    """A command as a process, at the root of the checkout."""
-    return subprocess.Popen(
-        [sys.executable, "-c", "from cli.main import main; main()", *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=os.environ,
-    )
 
 
 def wait_for_a_waiting_query(settings: Settings) -> None:

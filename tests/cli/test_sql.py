@@ -15,25 +15,13 @@ from pathlib import Path
 import pytest
 
 from ntrader.settings import Settings
-from tests.cli.conftest import ROOT, Here, finish
+from tests.cli.conftest import ROOT, Here, finish, start
 from tests.cli.test_commands import a_success
 
 # In FROM the server would keep the series before it sends the first row.
 MILLION = "SELECT generate_series(1, 1000000) AS i, 0.1::float8 AS x, now() AS t"
 ENDLESS = MILLION.replace("1000000", "1000000000")
 PROGRAM = "from cli.main import main; main()"
-
-
-def start(*words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=os.environ,
-    )
 
 
 def test_every_format(here: Here, environment: Settings) -> None:
