@@ -68,6 +68,19 @@ def strategy(number: int) -> str:
     return f"Strategy {number}"
 
 
+def tested_period(lead: int) -> tuple[datetime, datetime]:
+    """One for all of a sweep: half of them are of fixed years, as research is, half of the last years, as monitoring
+    is."""
+    chance = random.Random(lead)
+    years = chance.choice((1, 3, 5, 10))
+    if chance.random() < 0.5:
+        end = datetime(chance.randrange(2016, 2025), 1, 1, tzinfo=UTC)
+    else:
+        end = (BEGAN + timedelta(seconds=lead * 80)).replace(hour=0, minute=0, second=0)
+        end -= timedelta(days=chance.choice((0, 1, 1, 1, 30)))
+    return end - timedelta(days=365 * years), end
+
+
 def made_up_runs(runs: int, seed: int = 1) -> Iterator[tuple[Any, ...]]:
     """Rows for COPY in the order of COLUMNS."""
     luck = np.random.default_rng(seed)
@@ -84,8 +97,8 @@ def made_up_runs(runs: int, seed: int = 1) -> Iterator[tuple[Any, ...]]:
         which, instrument = int(strategies[number % len(strategies)]), int(symbols[number % len(symbols)])
         created = BEGAN + timedelta(seconds=number * 80)
         swept = chance.random() < 0.8
+        lead = number - number % SWEEP if swept else number
         if swept:  # a sweep is of one strategy on one symbol
-            lead = number - number % SWEEP
             which, instrument = int(strategies[lead % len(strategies)]), int(symbols[lead % len(symbols)])
         fast, slow = chance.randrange(2, 60), chance.randrange(60, 300)
         config = {
@@ -104,7 +117,8 @@ def made_up_runs(runs: int, seed: int = 1) -> Iterator[tuple[Any, ...]]:
                       "fill_timing": "next_open", "leverage": 1.0, "slippage": 0.0},
         }  # fmt: skip
         failed = chance.random() < 0.05
-        years = chance.choice((1, 3, 5, 10))
+        start, end = tested_period(lead)
+        years = max(1, (end - start).days // 365)
         seconds = 0.2 + chance.expovariate(2)
         sharpe = chance.gauss(0.3 + quality[which] + trend[instrument], 0.6)
         tags = {}
@@ -129,9 +143,9 @@ def made_up_runs(runs: int, seed: int = 1) -> Iterator[tuple[Any, ...]]:
         yield (
             UUID(int=chance.getrandbits(128), version=4), strategy(which), ("trend_following", "mean_reversion",
             "momentum", "breakout", "custom")[which % 5], config["strategy"]["path"], symbol(instrument),
-            chance.choices(sources, (90, 5, 4.9, 0.1))[0], created - timedelta(days=365 * years + chance.randrange(60)),
-            created - timedelta(days=chance.randrange(60) + 0), 100_000, "failed" if failed else "success", seconds,
-            "StrategyError" if failed else None, "division by zero" if failed else None,
+            chance.choices(sources, (90, 5, 4.9, 0.1))[0], start, end, 100_000,
+            "failed" if failed else "success", seconds, "StrategyError" if failed else None,
+            "division by zero" if failed else None,
             "Traceback (most recent call last):\n" * 20 if failed else None, json.dumps(config), digest, "d" * 64,
             "c" * 64, engine, environment, digest, None if failed else digest[::-1],
             number // SWEEP + 1 if swept else None, number % SWEEP if swept else None, json.dumps(tags),
@@ -266,6 +280,14 @@ def queries() -> dict[str, list[tuple[str, Query]]]:
         "before a year ago": {"before": now - timedelta(days=365)},
         "one month": {"after": now - timedelta(days=300), "before": now - timedelta(days=270)},
         "period": {"period_start": datetime(2020, 1, 1, tzinfo=UTC), "period_end": datetime(2024, 6, 1, tzinfo=UTC)},
+        "any period": {
+            "period_start": lambda chance: BEGAN - timedelta(days=chance.randrange(3_000)),
+            "period_end": lambda chance: BEGAN + timedelta(days=chance.randrange(900)),
+        },
+        "period from": {"period_start": lambda chance: BEGAN - timedelta(days=chance.randrange(-600, 3_000))},
+        "period, success": {
+            "period_end": lambda chance: BEGAN + timedelta(days=chance.randrange(900)), "statuses": ("success",)
+        },
         "strategy, symbol": {
             "strategies": lambda chance: (strategy(chance.randrange(STRATEGIES)),),
             "symbols": lambda chance: (symbol(chance.randrange(100)),),
@@ -530,6 +552,8 @@ def main() -> None:
         migrations.downgrade(settings, "base")
     if options.rebuild or not known or known["reltuples"] < options.runs * 0.9:
         build(settings, options.runs, options.curves)
+    elif version != database.HEAD:
+        migrations.upgrade(settings)
     wanted = options.only.split(",")
     if "queries" in wanted:
         measure_queries(settings, options.repeats, verbose=options.verbose)

@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
+from storage import periods
 from storage.fields import COUNTS, METRICS, RANKED_WITHIN, SORTABLE
 
 STATUSES = ("running", "success", "failed", "interrupted")
@@ -80,6 +81,16 @@ def _ranked(column: str, *first: str, **options: Any) -> Index:
     return Index(
         f"ix_backtest_runs_{name}", "archived", *first, text(f"{column} DESC NULLS LAST"), text("id DESC"), *behind,
         **options,
+    )  # fmt: skip
+
+
+def _by_period(column: str) -> Index:
+    """For the lists of a test period: see `storage.periods`."""
+    name = "newest" if column == "created_at" else f"by_{column}"
+    spans = [text(expression.format(table="")) for expression in (periods.BEGAN, periods.ENDED)]
+    return Index(
+        f"ix_backtest_runs_period_{name}", "archived", *spans, text(f"{column} DESC NULLS LAST"), text("id DESC"),
+        "start_date", "end_date", "execution_status",
     )  # fmt: skip
 
 
@@ -171,6 +182,7 @@ class BacktestRun(SQLModel, table=True):
         CheckConstraint("name !~ '^@|^[0-9a-fA-F-]*$' AND length(name) <= 200", name="name"),
         *finite(*_FLOATS, "execution_duration_seconds", "initial_capital"),
         Index("ix_backtest_runs_name", "name", unique=True, postgresql_where=text("name IS NOT NULL")),
+        *(_by_period(name) for name in periods.ORDERS),
         # Both ends of the period behind, because rolling periods go along with the date of the run: without them a
         # list of old periods would fetch every newer run first.
         Index("ix_backtest_runs_newest", "archived", text("created_at DESC NULLS LAST"), text("id DESC"),

@@ -24,11 +24,14 @@ from psycopg.rows import tuple_row
 from ntrader.errors import ConfigError
 from storage.conditions import Filters, Values, conditions
 from storage.fields import ALIASES, FIELDS, LESS_IS_BETTER, METRICS, NEVER_NULL, RANKED_WITHIN, SORTABLE, column_name
+from storage.periods import FIRST_OF_EACH, WITHIN_SPAN, Span, find_spans, is_of_a_period, span_parameters
 
 Connection = psycopg.Connection[dict[str, Any]]
 
 
 MOST_BRANCHES = 50
+# Where one run in fifteen lies in a period, a page of twenty is among so many.
+HEAD = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +74,21 @@ def find_page(
     """
     column, descending = order.resolved
     ranking = _Ranking(filters, column, descending)
-    rows: list[dict[str, Any]] = []
-    for statement in ranking.phases(columns, ranking.position(token)):
+    position = ranking.position(token)
+
+    def fetch(statement: sql.Composed, most: int) -> list[dict[str, Any]]:
+        return connection.execute(statement, ranking.parameters | {"limit": most}).fetchall()
+
+    spans, rows = None, []
+    if is_of_a_period(filters, ranking.column, limit):
+        head = ranking.head(columns, position)
+        rows = fetch(head, limit + 1) if head else []
+        if len(rows) <= limit:
+            spans, rows = find_spans(connection, filters), []
+    for statement in ranking.phases(columns, position, spans):
         missing = limit + 1 - len(rows)
         if missing > 0:
-            rows += connection.execute(statement, ranking.parameters | {"limit": missing}).fetchall()
+            rows += fetch(statement, missing)
     more = len(rows) > limit
     rows = rows[:limit]
     return Page(rows, ranking.token(rows[-1]) if more and rows else None)
@@ -87,7 +100,7 @@ def stream(
     """The columns without pages, through a cursor of the server's: memory stays flat. Needs a transaction."""
     ranking = _Ranking(filters, *order.resolved)
     left = limit
-    for number, statement in enumerate(ranking.phases(columns, None)):
+    for number, statement in enumerate(ranking.phases(columns)):
         with connection.cursor(name=f"runs_{number}", row_factory=tuple_row) as cursor:
             cursor.itersize = 1_000
             cursor.execute(statement, ranking.parameters | {"limit": left}, binary=True)
@@ -129,37 +142,67 @@ class _Ranking:
         # a failed one that has any.
         if filters.statuses and "success" not in filters.statuses and column in METRICS:
             column = "created_at"
-        self._column, self._descending = column, descending
+        self.column, self._descending = column, descending
         self._branches = [
             sql.SQL(" AND ").join([sql.SQL("r.archived = {}").format(archived), *conditions(branch, values)])
             for branch in _branches(filters, column)
             for archived in ((False, True) if filters.archived else (False,))
         ]
+        self._within_span = sql.SQL(" AND ").join([WITHIN_SPAN, *conditions(filters, values)])
         self._mark = _fingerprint(filters)
 
-    def phases(self, columns: sql.Composable, position: tuple[Any, int] | None) -> Iterator[sql.Composed]:
+    def head(self, columns: sql.Composable, position: tuple[Any, int] | None) -> sql.Composed | None:
+        """What the conditions leave of the next HEAD runs: a page already, unless they leave out most. None where one
+        scan would not do."""
+        if len(self._branches) > 1 or (position is not None and position[0] is None):
+            return None
+        column = sql.Identifier("r", self.column)
+        return sql.SQL(
+            "SELECT {}, {} AS ranked_by, r.id FROM"
+            " (SELECT * FROM backtest_runs r WHERE NOT r.archived AND {} ORDER BY {} LIMIT {}) AS r"
+            " WHERE {} ORDER BY {} LIMIT %(limit)s"
+        ).format(
+            columns,
+            column,
+            self._wanted(column, position, null=False),
+            self._order("r.", column),
+            HEAD,
+            self._branches[0],
+            self._order("r.", column),
+        )
+
+    def phases(
+        self, columns: sql.Composable, position: tuple[Any, int] | None = None, spans: list[Span] | None = None
+    ) -> Iterator[sql.Composed]:
         """Statements with `limit` open. `position` is the value and the id of the row before."""
         if position is None or position[0] is not None:
-            yield self._statement(columns, position, null=False)
-        if self._column not in NEVER_NULL:
-            yield self._statement(columns, position if position and position[0] is None else None, null=True)
+            yield self._statement(columns, position, spans, null=False)
+        if self.column not in NEVER_NULL:
+            yield self._statement(columns, position if position and position[0] is None else None, spans, null=True)
 
-    def _statement(self, columns: sql.Composable, position: tuple[Any, int] | None, *, null: bool) -> sql.Composed:
-        column = sql.Identifier("r", self._column)
-        wanted: list[sql.Composable] = [sql.SQL("{} IS NULL" if null else "{} IS NOT NULL").format(column)]
-        if position is not None:
-            wanted.append(self._behind(column, *position))
+    def _statement(
+        self, columns: sql.Composable, position: tuple[Any, int] | None, spans: list[Span] | None, *, null: bool
+    ) -> sql.Composed:
+        column = sql.Identifier("r", self.column)
+        wanted = self._wanted(column, position, null=null)
+        order, order_of_found = self._order("r.", column), self._order("u.", sql.SQL("u.ranked_by"))
+        if spans is not None:
+            self.parameters |= span_parameters(spans)
+            return FIRST_OF_EACH.format(
+                columns=columns, column=column, within=self._within_span, wanted=wanted, order=order,
+                order_of_found=order_of_found,
+            )  # fmt: skip
         template = "SELECT {}, {} AS ranked_by, r.id FROM backtest_runs r WHERE {} AND {} ORDER BY {} LIMIT %(limit)s"
-        scans = [
-            sql.SQL(template).format(columns, column, branch, sql.SQL(" AND ").join(wanted), self._order("r.", column))
-            for branch in self._branches
-        ]
+        scans = [sql.SQL(template).format(columns, column, branch, wanted, order) for branch in self._branches]
         if len(scans) == 1:
             return scans[0]
         return sql.SQL("SELECT * FROM ({}) u ORDER BY {} LIMIT %(limit)s").format(
-            sql.SQL(" UNION ALL ").join(sql.SQL("({})").format(scan) for scan in scans),
-            self._order("u.", sql.SQL("u.ranked_by")),
+            sql.SQL(" UNION ALL ").join(sql.SQL("({})").format(scan) for scan in scans), order_of_found
         )
+
+    def _wanted(self, column: sql.Composable, position: tuple[Any, int] | None, *, null: bool) -> sql.Composable:
+        wanted = sql.SQL("{} IS NULL" if null else "{} IS NOT NULL").format(column)
+        return sql.SQL("{} AND {}").format(wanted, self._behind(column, *position)) if position is not None else wanted
 
     def _order(self, table: str, column: sql.Composable) -> sql.Composable:
         """The indexes are DESC NULLS LAST; read backwards they are ASC NULLS FIRST. No statement meets both kinds."""
@@ -177,7 +220,7 @@ class _Ranking:
         value = row["ranked_by"]
         if isinstance(value, datetime | Decimal):
             value = value.isoformat() if isinstance(value, datetime) else str(value)
-        content = [self._mark, self._column, self._descending, value, row["id"]]
+        content = [self._mark, self.column, self._descending, value, row["id"]]
         return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
 
     def position(self, token: str | None) -> tuple[Any, int] | None:
@@ -187,7 +230,7 @@ class _Ranking:
         try:
             content = base64.urlsafe_b64decode(token.strip() + "=" * (-len(token.strip()) % 4))
             mark, column, descending, value, row_id = json.loads(content)
-            if [mark, column, descending] == [self._mark, self._column, self._descending]:
+            if [mark, column, descending] == [self._mark, self.column, self._descending]:
                 return self._typed(value), int(row_id)
         except (ValueError, TypeError, ArithmeticError, RecursionError):
             hint = "Copy it whole from the end of the page before."
@@ -200,9 +243,9 @@ class _Ranking:
     def _typed(self, value: Any) -> Any:
         if value is None:
             return None
-        if FIELDS[self._column] == "time":
+        if FIELDS[self.column] == "time":
             return datetime.fromisoformat(value)
-        return Decimal(value) if self._column == "initial_capital" else float(value)
+        return Decimal(value) if self.column == "initial_capital" else float(value)
 
 
 def _branches(filters: Filters, column: str) -> list[Filters]:

@@ -80,7 +80,7 @@ def tables(settings: Settings) -> set[object]:
 
 def test_up_down_up(empty: Settings) -> None:
     migrations.upgrade(empty)
-    assert migrations.current(empty) == "002_make_history_fast" == database.HEAD
+    assert migrations.current(empty) == "003_list_by_test_period" == database.HEAD
     assert tables(empty) == TABLES | {"alembic_version"}
 
     migrations.downgrade(empty, "base")
