@@ -292,6 +292,11 @@ def queries() -> dict[str, list[tuple[str, Query]]]:
             "strategies": lambda chance: (strategy(chance.randrange(STRATEGIES)),),
             "symbols": lambda chance: (symbol(chance.randrange(100)),),
         },
+        "strategy, period": {
+            "strategies": lambda chance: (strategy(chance.randrange(STRATEGIES)),),
+            "period_start": lambda chance: BEGAN - timedelta(days=chance.randrange(3_000)),
+            "period_end": lambda chance: BEGAN + timedelta(days=chance.randrange(900)),
+        },
         "strategy, failed": {
             "strategies": lambda chance: (strategy(chance.randrange(STRATEGIES)),), "statuses": ("failed",)
         },

@@ -55,6 +55,8 @@ _SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
     "wal_level": "minimal",
+    # A run touches some sixty pages of indexes, and each goes whole into the log when it is the first time in a while.
+    "wal_compression": "on",
     "max_wal_senders": "0",
     "random_page_cost": "1.1",
     "jit": "off",

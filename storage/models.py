@@ -63,13 +63,19 @@ def finite(*columns: str) -> tuple[CheckConstraint, ...]:
     )
 
 
+# Behind the order of a list, so that one of a test period reads past the others in the index, and fetches no row.
+_PERIOD = ("start_date", "end_date", "execution_status")
+_HELD_WITH_PERIOD = {"strategy_name", "instrument_symbol"}
+
+
 def _newest(name: str, *columns: str, **options: Any) -> Index:
     """For lists by date, of one kind of run. `archived` leads: what was put away must not be waded through.
 
     NULLS LAST in every index and every list, also where there are no NULLs: otherwise one does not fit the other.
     """
+    period = _PERIOD if set(columns) <= _HELD_WITH_PERIOD else ()
     return Index(
-        f"ix_backtest_runs_{name}", "archived", *columns, text("created_at DESC NULLS LAST"), text("id DESC"),
+        f"ix_backtest_runs_{name}", "archived", *columns, text("created_at DESC NULLS LAST"), text("id DESC"), *period,
         **options,
     )  # fmt: skip
 
@@ -78,6 +84,8 @@ def _ranked(column: str, *first: str, **options: Any) -> Index:
     """For lists by `column`. What follows id is looked at inside the index, before a row is fetched."""
     name = "_".join([*first, "by", column])
     behind = [other for other in ("strategy_name", "instrument_symbol", "created_at") if other not in (*first, column)]
+    if column in RANKED_WITHIN and set(first) <= _HELD_WITH_PERIOD:
+        behind += _PERIOD
     return Index(
         f"ix_backtest_runs_{name}", "archived", *first, text(f"{column} DESC NULLS LAST"), text("id DESC"), *behind,
         **options,
@@ -90,7 +98,7 @@ def _by_period(column: str) -> Index:
     spans = [text(expression.format(table="")) for expression in (periods.BEGAN, periods.ENDED)]
     return Index(
         f"ix_backtest_runs_period_{name}", "archived", *spans, text(f"{column} DESC NULLS LAST"), text("id DESC"),
-        "start_date", "end_date", "execution_status",
+        *_PERIOD,
     )  # fmt: skip
 
 
@@ -183,10 +191,7 @@ class BacktestRun(SQLModel, table=True):
         *finite(*_FLOATS, "execution_duration_seconds", "initial_capital"),
         Index("ix_backtest_runs_name", "name", unique=True, postgresql_where=text("name IS NOT NULL")),
         *(_by_period(name) for name in periods.ORDERS),
-        # Both ends of the period behind, because rolling periods go along with the date of the run: without them a
-        # list of old periods would fetch every newer run first.
-        Index("ix_backtest_runs_newest", "archived", text("created_at DESC NULLS LAST"), text("id DESC"),
-              "start_date", "end_date"),
+        _newest("newest"),
         _newest("strategy_name", "strategy_name"),
         _newest("instrument_symbol", "instrument_symbol"),
         _newest("strategy_name_instrument_symbol", "strategy_name", "instrument_symbol"),

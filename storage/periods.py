@@ -2,8 +2,8 @@
 
 No index can be in order and skip what lies outside a period: rolling periods go along with the date of the run, long
 ones with the return, and a list of old ones would read past every newer run. So runs are grouped in the index by the
-year in which their period begins and the month in which it ends: a group is a *span*. There are few spans, each is in
-order, and the first runs of each, merged, are the first runs of all.
+quarter in which their period begins and the month in which it ends: a group is a *span*. There are few spans, each is
+in order, and the first runs of each, merged, are the first runs of all.
 """
 
 from __future__ import annotations
@@ -19,17 +19,23 @@ from storage.fields import RANKED_WITHIN
 
 Connection = psycopg.Connection[dict[str, Any]]
 
-# As the indexes have them, to the letter (storage/models.py). Runs that never came to their data may lack either end;
-# psycopg reads no infinity.
-BEGAN = "coalesce(date_trunc('year', timezone('UTC', {table}start_date)), '0001-01-01'::timestamp)"
-ENDED = "coalesce(date_trunc('month', timezone('UTC', {table}end_date)), '9999-12-01'::timestamp)"
+# As the indexes have them (storage/models.py) and as PostgreSQL prints them: `alembic check` compares letters. Runs
+# that never came to their data may lack either end; psycopg reads no infinity.
+BEGAN = (
+    "COALESCE(date_trunc('quarter'::text, timezone('UTC'::text, {table}start_date)),"
+    " '0001-01-01 00:00:00'::timestamp without time zone)"
+)
+ENDED = (
+    "COALESCE(date_trunc('month'::text, timezone('UTC'::text, {table}end_date)),"
+    " '9999-12-01 00:00:00'::timestamp without time zone)"
+)
 
 ORDERS = ("created_at", *RANKED_WITHIN)
 LONGEST_PAGE = 1_000
 MOST_SPANS = 300
 
-_BEGAN, _ENDED = (sql.SQL(expression).format(table=sql.SQL("r.")) for expression in (BEGAN, ENDED))
-# One step a span. Behind the last month that is wanted comes the next year.
+_BEGAN, _ENDED = (sql.SQL(expression.format(table="r.")) for expression in (BEGAN, ENDED))
+# One step a span. Behind the last month that is wanted comes the next quarter.
 _SPANS = sql.SQL("""
 WITH RECURSIVE span AS (
     SELECT lowest.* FROM unnest(%(archived)s::bool[]) AS kind (archived) CROSS JOIN LATERAL (
@@ -56,6 +62,14 @@ SELECT {columns}, u.ranked_by, r.id FROM (
     ORDER BY {order_of_found} LIMIT %(limit)s) AS u
 JOIN backtest_runs r ON r.id = u.id ORDER BY {order_of_found}
 """)
+FOUND_IN_HEAD = sql.SQL("""
+SELECT {columns}, u.ranked_by, r.id FROM (
+    SELECT {column} AS ranked_by, r.id FROM (
+        SELECT id, archived, {column}, start_date, end_date, execution_status FROM backtest_runs r
+        WHERE NOT r.archived AND {wanted} ORDER BY {order} LIMIT {head}) AS r
+    WHERE {conditions} ORDER BY {order} LIMIT %(limit)s) AS u
+JOIN backtest_runs r ON r.id = u.id ORDER BY {order_of_found}
+""")
 
 Span = tuple[bool, datetime, datetime]
 
@@ -74,7 +88,7 @@ def is_of_a_period(filters: Filters, column: str, limit: int) -> bool:
 
 def find_spans(connection: Connection, filters: Filters) -> list[Span] | None:
     """Those that can have runs of the period asked for; None where there are so many that spans are no help."""
-    first = sql.SQL("date_trunc('year', timezone('UTC', %(first)s::timestamptz))")
+    first = sql.SQL("date_trunc('quarter', timezone('UTC', %(first)s::timestamptz))")
     last = sql.SQL("date_trunc('month', timezone('UTC', %(last)s::timestamptz))")
     rows = connection.execute(
         _SPANS.format(

@@ -24,14 +24,14 @@ from psycopg.rows import tuple_row
 from ntrader.errors import ConfigError
 from storage.conditions import Filters, Values, conditions
 from storage.fields import ALIASES, FIELDS, LESS_IS_BETTER, METRICS, NEVER_NULL, RANKED_WITHIN, SORTABLE, column_name
-from storage.periods import FIRST_OF_EACH, WITHIN_SPAN, Span, find_spans, is_of_a_period, span_parameters
+from storage.periods import FIRST_OF_EACH, FOUND_IN_HEAD, WITHIN_SPAN, Span, find_spans, is_of_a_period, span_parameters
 
 Connection = psycopg.Connection[dict[str, Any]]
 
 
 MOST_BRANCHES = 50
-# Where one run in fifteen lies in a period, a page of twenty is among so many.
-HEAD = 300
+# Where one run in fifty lies in a period, a page of twenty is among so many.
+HEAD = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,18 +157,14 @@ class _Ranking:
         if len(self._branches) > 1 or (position is not None and position[0] is None):
             return None
         column = sql.Identifier("r", self.column)
-        return sql.SQL(
-            "SELECT {}, {} AS ranked_by, r.id FROM"
-            " (SELECT * FROM backtest_runs r WHERE NOT r.archived AND {} ORDER BY {} LIMIT {}) AS r"
-            " WHERE {} ORDER BY {} LIMIT %(limit)s"
-        ).format(
-            columns,
-            column,
-            self._wanted(column, position, null=False),
-            self._order("r.", column),
-            HEAD,
-            self._branches[0],
-            self._order("r.", column),
+        return FOUND_IN_HEAD.format(
+            columns=columns,
+            column=column,
+            wanted=self._wanted(column, position, null=False),
+            conditions=self._branches[0],
+            order=self._order("r.", column),
+            order_of_found=self._order("u.", sql.SQL("u.ranked_by")),
+            head=HEAD,
         )
 
     def phases(
