@@ -175,6 +175,7 @@ def show(
     config: Annotated[
         bool, typer.Option("--config", help="The whole config, as YAML for run-backtest --config.")
     ] = False,
+    code: Annotated[bool, typer.Option("--code", help="The strategy's source text as it was when it ran.")] = False,
     format_: FormatOption = Format.table,
     json_output: JsonOption = False,
     output: OutputOption = None,
@@ -184,8 +185,8 @@ def show(
     from ntrader.settings import load_settings
     from storage.runs import get_run
 
-    if trades + equity + config > 1:
-        raise ConfigError("--trades, --equity and --config are one question each", hint="Ask for one of them.")
+    if trades + equity + config + code > 1:
+        raise ConfigError("--trades, --equity, --config and --code are one question each", hint="Ask for one of them.")
     settings = load_settings()
     run = get_run(settings, reference)
     format_ = Format.json if json_output else format_
@@ -195,9 +196,10 @@ def show(
             write(format_, stream, columns, rows)
         if not rows:
             talk(f"Run {run.run_id} ({run.execution_status}) has no {'closed trades' if trades else 'equity curve'}.")
-    elif config:
+    elif config or code:
+        text_ = _config(run, format_) if config else _code(settings, run, format_)
         with destination(output) as stream:
-            stream.write(_config(run, format_))
+            stream.write(text_)
     elif format_ is Format.table and output is None:
         _say_run(run)
     else:
@@ -427,6 +429,23 @@ def _config(run: StoredRun, format_: Format) -> str:
         # Of a version with other settings: as it is, in the order that PostgreSQL keeps keys in.
         snapshot = run.config_snapshot
     return _json(snapshot) if format_ is Format.json else dump_yaml(snapshot)
+
+
+def _code(settings: Settings, run: StoredRun, format_: Format) -> str:
+    """The strategy and what it imports of its own; as JSON with the modules of ntrader that had a part in the result."""
+    from ntrader.errors import NotFoundError
+    from storage.kept import read_sources
+
+    sources = read_sources(settings, run.code_fingerprint) if run.code_fingerprint else None
+    if sources is None:
+        raise NotFoundError(
+            f"the code of run {run.run_id} was not kept", hint="It is kept of every run that succeeds."
+        )
+    if format_ is Format.json:
+        return _json(sources)
+    strategy = run.strategy_path.partition(":")[0]
+    shown = {name: text for name, text in sources.items() if name == strategy or not name.startswith("ntrader")}
+    return "\n".join(f"# {name}\n{text.rstrip()}\n" for name, text in shown.items() if text.strip())
 
 
 def _write_run(run: StoredRun, format_: Format, output: Path | None) -> None:

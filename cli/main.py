@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from cli import data, db, doctor, history, run, services, sql, strategy
+from cli import data, db, doctor, history, reproduce, run, services, sql, strategy
 from cli.narrow import narrowed
 from cli.output import complain
 from ntrader.errors import (
@@ -54,6 +54,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run-backtest")(run.run_backtest)
+app.command("reproduce")(reproduce.reproduce)
+app.command("verify")(reproduce.verify)
 app.add_typer(history.app, name="history")
 app.add_typer(strategy.app, name="strategy")
 app.add_typer(data.app, name="data")

@@ -52,6 +52,9 @@ def run_backtest(
         bool, typer.Option("--skip-existing", help="Where an identical run has succeeded, return that one instead.")
     ] = False,
     no_persist: Annotated[bool, typer.Option("--no-persist", help="Do not save the run.")] = False,
+    no_keep_data: Annotated[
+        bool, typer.Option("--no-keep-data", help="Do not keep the bars: a later change can then not be shown.")
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Run one backtest and record it.
@@ -74,7 +77,7 @@ def run_backtest(
         if found is not None:
             _say_existing(found, json_output=json_output)
             return
-    run, hint = _run(settings, request, save=save)
+    run, hint = _run(settings, request, save=save, keep_data=not no_keep_data)
     if save:
         _notice_duplicate(settings, run)
     if json_output:
@@ -127,7 +130,9 @@ def _notice_duplicate(settings: Settings, run: StoredRun) -> None:
         )
 
 
-def _run(settings: Settings, request: RunRequest, *, save: bool) -> tuple[StoredRun, str | None]:
+def _run(
+    settings: Settings, request: RunRequest, *, save: bool, keep_data: bool
+) -> tuple[StoredRun, str | None]:
     """Run it and read it back: what is printed is what was committed. With a failed run comes advice, if any."""
     from flows.launch import launch_backtest
     from ntrader import progress
@@ -138,7 +143,7 @@ def _run(settings: Settings, request: RunRequest, *, save: bool) -> tuple[Stored
     show, clear = progress_line()
     progress.listen(show)
     try:
-        outcome = launch_backtest(settings, request, run_id, save=save)
+        outcome = launch_backtest(settings, request, run_id, save=save, keep_data=keep_data)
     except Interruption:
         clear()
         if save and find_run(settings, run_id):

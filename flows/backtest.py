@@ -41,13 +41,16 @@ class BacktestOutcome:
 
 
 @flow(name="backtest", validate_parameters=True)
-def backtest(request: RunRequest, run_id: UUID | None = None, save: bool = True) -> BacktestOutcome:
+def backtest(
+    request: RunRequest, run_id: UUID | None = None, save: bool = True, keep_data: bool = True
+) -> BacktestOutcome:
     """Run one backtest and record it, whatever becomes of it.
 
     Args:
         request: What to run: a config file, single settings, or both.
         run_id: The Run ID to record it under; a new one by default.
         save: Whether to record it in the database.
+        keep_data: Whether to keep the bars, so that the run can be had again when they have been revised.
     """
     settings = load_settings()
     run_id = run_id or uuid4()
@@ -58,12 +61,12 @@ def backtest(request: RunRequest, run_id: UUID | None = None, save: bool = True)
     if save:
         start_run(settings, run)
     began = time.monotonic()
-    with _recorded(settings, run_id, save=save):
+    with recorded(settings, run_id, save=save):
         execution = run_backtest(config, settings.home)
         metrics = compute_metrics(execution.result, config.annualization)
         if save:
             progress.report("Saving")
-            save_success(settings, run_id, execution, metrics)
+            save_success(settings, run_id, execution, metrics, keep_data=keep_data)
     # The run is over and recorded: a page that cannot be made must not say otherwise.
     publish_summary(
         markdown_summary(run_id, name, config, execution, metrics, saved=save), f"Run {run_id}", return_state=True
@@ -72,7 +75,7 @@ def backtest(request: RunRequest, run_id: UUID | None = None, save: bool = True)
 
 
 @contextmanager
-def _recorded(settings: Settings, run_id: UUID, *, save: bool) -> Iterator[None]:
+def recorded(settings: Settings, run_id: UUID, *, save: bool) -> Iterator[None]:
     """Whatever happens inside is written down: an error as failed, an interruption as interrupted."""
     if not save:
         yield

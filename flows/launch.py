@@ -24,12 +24,16 @@ from tasks import server
 
 if TYPE_CHECKING:
     from flows.backtest import BacktestOutcome
+    from flows.reproduce import Reproduction
+    from flows.verify import Checked
 
 # Events are worth a moment, not a wait: a server that is gone would be tried for more than a minute.
 FINISH_SECONDS = 5
 
 
-def launch_backtest(settings: Settings, request: RunRequest, run_id: UUID, *, save: bool) -> BacktestOutcome:
+def launch_backtest(
+    settings: Settings, request: RunRequest, run_id: UUID, *, save: bool, keep_data: bool = True
+) -> BacktestOutcome:
     """Check the request, start what is missing, run the flow.
 
     A bad request is refused before any service is started; a database that cannot be had, before the run is.
@@ -46,10 +50,43 @@ def launch_backtest(settings: Settings, request: RunRequest, run_id: UUID, *, sa
         if save:
             progress.report("Opening the database")
             migrations.prepare(settings)
-        progress.report("Connecting to Prefect")
-        api_url = server.ensure_server(settings)
-        with prefect_at(api_url), _prefect_explained(settings):
-            return backtest(request, run_id, save)
+        with connected(settings):
+            return backtest(request, run_id, save, keep_data)
+
+
+def launch_reproduction(
+    settings: Settings, run: str, run_id: UUID, *, save: bool, original_data: bool, original_code: bool
+) -> Reproduction:
+    """Run a stored config again. Bars and code are those there are now, or those that were kept.
+
+    Raises NotFoundError where they were not, and what makes the strategy impossible to run, before it is run.
+    """
+    with interruptible():
+        default_worker().start()
+        server.prepare_client(settings)
+        from flows.reproduce import reproduce
+
+        with connected(settings):
+            return reproduce(run, run_id, save, original_data, original_code)
+
+
+def launch_verification(settings: Settings, runs: list[str]) -> list[Checked]:
+    """Run stored runs again, one after another, saving nothing."""
+    with interruptible():
+        default_worker().start()
+        server.prepare_client(settings)
+        from flows.verify import verify
+
+        with connected(settings):
+            return verify(runs)
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[None]:
+    """Prefect's server is there, started if need be, and the flows inside talk to it."""
+    progress.report("Connecting to Prefect")
+    with prefect_at(server.ensure_server(settings)), _prefect_explained(settings):
+        yield
 
 
 def find_existing(settings: Settings, request: RunRequest) -> StoredRun | None:

@@ -5,30 +5,45 @@ from __future__ import annotations
 from pathlib import Path
 
 from ntrader.config import RunConfig, RunRequest
+from ntrader.data.bars import Bars
 from ntrader.data.fingerprint import data_fingerprint
 from ntrader.data.load import load_bars
 from ntrader.engine import Progress, build_events, simulate_events
-from ntrader.fingerprints import fingerprints, result_digest
+from ntrader.fingerprints import code, documents, fingerprints, result_digest
 from ntrader.resolve import resolve
-from ntrader.results import Execution
+from ntrader.results import Execution, Inputs
 
 
 def run_key(request: RunRequest, home: Path) -> str:
     """The run key that `request` would have now, without simulating it. Raises as `resolve` and `load_bars` do."""
     config = resolve(request, home)
-    return fingerprints(config, data_fingerprint(load_bars(config.data, home))).run_key
+    data = data_fingerprint(load_bars(config.data, home))
+    return fingerprints(config, data, documents(code(config.strategy.path))).run_key
 
 
-def execute(config: RunConfig, home: Path, progress: Progress | None = None) -> Execution:
-    """Raises DataError where bars are missing or bad, StrategyError and EngineStoppedError from the engine."""
-    bars = load_bars(config.data, home)
+def execute(
+    config: RunConfig,
+    home: Path,
+    bars: Bars | None = None,
+    sources: dict[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Execution:
+    """Over `bars`, or over those that the config asks for. `sources` is the text of the code that is importable, where
+    that is not what the files say (see `ntrader.replay`).
+
+    Raises DataError where bars are missing or bad, StrategyError and EngineStoppedError from the engine.
+    """
+    bars = load_bars(config.data, home) if bars is None else bars
     events = build_events(config, bars)
     result = simulate_events(config, events, progress)
+    sources = code(config.strategy.path) if sources is None else sources
+    hashed = documents(sources)
     return Execution(
         result=result,
-        fingerprints=fingerprints(config, data_fingerprint(bars)),
+        fingerprints=fingerprints(config, data_fingerprint(bars), hashed),
         result_digest=result_digest(result),
         first_bar=int(bars.times[0]),
         last_bar=int(bars.times[-1]),
         notes=(*bars.notes, *result.notes),
+        inputs=Inputs(sources, hashed, bars),
     )

@@ -7,7 +7,7 @@ import importlib.metadata
 import platform
 import re
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from functools import cache
 from typing import Any
@@ -23,16 +23,28 @@ _COMPUTING = ("nautilus-trader", "numpy", "pandas", "pyarrow", "msgspec")
 _DIGEST_FORMAT = b"ntrader-result-1"
 
 
-def fingerprints(config: RunConfig, data: str) -> Fingerprints:
-    """All five of a run whose bars have the fingerprint `data`; the strategy must be importable."""
-    parts = {
-        "config": sha256(config.canonical_json()),
-        "data": data,
-        "code": code_fingerprint(config.strategy.path),
-        "engine": engine_fingerprint(),
-        "environment": environment_fingerprint(),
-    }
+def fingerprints(config: RunConfig, data: str, documents: Mapping[str, str]) -> Fingerprints:
+    """All five of a run whose bars have the fingerprint `data`; see `documents`."""
+    parts = {"config": sha256(config.canonical_json()), "data": data}
+    parts |= {name: sha256(text) for name, text in documents.items()}
     return Fingerprints(**parts, run_key=sha256(canonical_json(parts)))
+
+
+def documents(sources: Mapping[str, str]) -> dict[str, str]:
+    """What is hashed for `code`, `engine` and `environment`: the modules with the sha256 of their text; the version of
+    Nautilus and whether its prices have 16 decimals rather than 9; and `environment()`."""
+    from nautilus_trader.core.nautilus_pyo3 import HIGH_PRECISION
+
+    return {
+        "code": canonical_json({name: sha256(text) for name, text in sources.items()}),
+        "engine": canonical_json([importlib.metadata.version("nautilus-trader"), bool(HIGH_PRECISION)]),
+        "environment": canonical_json(environment()),
+    }
+
+
+def code(strategy_path: str) -> dict[str, str]:
+    """Source text by module: the strategy, what it imports from its own package, and our engine."""
+    return source_closure([strategy_path.partition(":")[0], "ntrader.engine", "ntrader.metrics"])
 
 
 def result_digest(result: RunResult) -> str:
@@ -50,24 +62,12 @@ def result_digest(result: RunResult) -> str:
     return digest.hexdigest()
 
 
-def code_fingerprint(strategy_path: str) -> str:
-    """Over the source text of the strategy, of what it imports from its own package, and of our engine."""
-    sources = source_closure([strategy_path.partition(":")[0], "ntrader.engine", "ntrader.metrics"])
-    return sha256(canonical_json({name: sha256(text) for name, text in sources.items()}))
+def code(strategy_path: str) -> dict[str, str]:
+    """Source text by module: the strategy, what it imports from its own package, and our engine."""
+    return source_closure([strategy_path.partition(":")[0], "ntrader.engine", "ntrader.metrics"])
 
 
 @cache
-def engine_fingerprint() -> str:
-    from nautilus_trader.core.nautilus_pyo3 import HIGH_PRECISION
-
-    return sha256(canonical_json([importlib.metadata.version("nautilus-trader"), bool(HIGH_PRECISION)]))
-
-
-@cache
-def environment_fingerprint() -> str:
-    return sha256(canonical_json(environment()))
-
-
 def environment() -> dict[str, object]:
     """Python, platform and the versions of the libraries that compute results, with what those need."""
     return {

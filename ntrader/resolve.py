@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from nautilus_trader.model.objects import Currency
 
@@ -12,6 +13,18 @@ from ntrader.errors import ConfigError
 from ntrader.sources import reload_changed
 from ntrader.strategies.loader import complete_parameters, load_strategy
 from ntrader.strategies.registry import strategy_path
+
+
+def restore(snapshot: dict[str, Any]) -> RunConfig:
+    """The stored config, as it is, of a strategy that can be imported now and still takes its parameters.
+
+    Raises ConfigError, UnknownStrategyError or BrokenStrategyError where it cannot be run any more.
+    """
+    config = build_config(snapshot, origin="the stored config")
+    path = config.strategy.path
+    reload_changed(path.partition(":")[0])
+    complete_parameters(load_strategy(path), config.strategy.parameters)
+    return config
 
 
 def resolve(request: RunRequest, home: Path) -> RunConfig:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ntrader.data.bars import Bars
+
 Times = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -107,8 +109,21 @@ class Fingerprints:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Inputs:
+    """What the fingerprints stand for, to be kept: source text by module, the canonical JSON whose sha256 are the
+    fingerprints of `code`, `engine` and `environment`, and the bars."""
+
+    sources: dict[str, str]
+    documents: dict[str, str]
+    bars: Bars
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Execution:
-    """A carried-out run: its result, what went in (fingerprints) and what came out (result digest)."""
+    """A carried-out run: its result, what went in (fingerprints) and what came out (result digest).
+
+    `inputs` is None where nobody wants to keep them.
+    """
 
     result: RunResult
     fingerprints: Fingerprints
@@ -116,3 +131,4 @@ class Execution:
     first_bar: int
     last_bar: int
     notes: tuple[str, ...] = field(default=())
+    inputs: Inputs | None = None

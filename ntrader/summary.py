@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from ntrader.config import RunConfig
 from ntrader.results import Execution, Metrics
+from ntrader.verdict import Verdict
 
 
 def title(run_id: UUID, strategy_name: str, config: RunConfig) -> str:
@@ -43,6 +45,29 @@ def markdown_summary(
             f"Run key `{execution.fingerprints.run_key}`, result digest `{execution.result_digest}`",
         ]
     )
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """`identical: 80 fills, 40 trades, 1,258 equity points`."""
+    counts = [(verdict.fills, "fill"), (verdict.trades, "trade"), (verdict.points, "equity point")]
+    listed = ", ".join(f"{number:,} {name}{'' if number == 1 else 's'}" for number, name in counts)
+    return f"identical: {listed}" if verdict.identical else "different"
+
+
+def verification_summary(rows: Sequence[tuple[str, str, str, Verdict | None, str | None]]) -> str:
+    """Of (Run ID, strategy, symbol, verdict, why there is none)."""
+    lines = ["| Run | Strategy | Symbol | Verdict |", "|---|---|---|---|"]
+    for run_id, strategy, symbol, verdict, error in rows:
+        said = verdict_line(verdict) if verdict else f"not run: {error}"
+        lines.append(f"| `{run_id[:8]}` | {strategy} | {symbol} | {said.replace('|', '/')} |")
+    return "\n".join(lines)
+
+
+def reproduction_summary(original: UUID, run_id: UUID, verdict: Verdict, cause: str | None) -> str:
+    lines = [f"## {verdict_line(verdict).capitalize()}", "", f"Original `{original}`, reproduction `{run_id}`"]
+    if verdict.moved:
+        lines += ["", f"Moved: {', '.join(verdict.moved)}"]
+    return "\n".join([*lines, *(["", cause] if cause else [])])
 
 
 def _fraction(value: float | None) -> str:

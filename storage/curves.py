@@ -1,10 +1,10 @@
-"""Equity curves as numpy columns: to the bit and to the nanosecond, which rows and datetimes are not."""
+"""Equity curves as numpy columns, and fills: to the bit and to the nanosecond, which rows and datetimes are not."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
-from ntrader.results import EquityCurve
+from ntrader.results import EquityCurve, Fill
 from ntrader.settings import Settings
 from storage.arrays import decode, times
 from storage.database import reading
@@ -20,3 +20,21 @@ def read_curve(settings: Settings, run_id: UUID) -> EquityCurve | None:
             binary=True,
         ).fetchone()
     return EquityCurve(times(decode(row["steps"])), decode(row["equity"])) if row else None
+
+
+def read_fills(settings: Settings, run_id: UUID) -> tuple[Fill, ...] | None:
+    """In the order they happened; None where they were not stored (before revision 004)."""
+    with reading(settings) as connection:
+        row = connection.execute(
+            "SELECT array_send(f.steps) AS steps, array_send(f.quantities) AS quantities,"
+            " array_send(f.prices) AS prices, array_send(f.fees) AS fees, f.sides, f.order_types"
+            " FROM fills f JOIN backtest_runs r ON r.id = f.backtest_run_id WHERE r.run_id = %s",
+            [run_id],
+            binary=True,
+        ).fetchone()
+    if row is None:
+        return None
+    moments = times(decode(row["steps"])).tolist()
+    numbers = [decode(row[name]).tolist() for name in ("quantities", "prices", "fees")]
+    rows = zip(moments, row["sides"], *numbers, row["order_types"], strict=True)
+    return tuple(Fill(*each) for each in rows)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.engine import Connection
 
-HEAD = "003_list_by_test_period"
+HEAD = "004_keep_inputs"
 CONNECT_TIMEOUT = 10
 # Lists are read from memory, a page at a time: fetching a row is cheap, looking at many index entries is what costs.
 # PostgreSQL's own figures are for disks; with them it reads 25,000 entries of an index to be spared 50 rows.

@@ -52,7 +52,7 @@ TRIGGERS = {
     "deleted_runs": ("deleted_runs_are_immutable", "deleted_runs_stay", "deleted_runs_stay_whole"),
     **{
         table: (f"{table}_are_immutable", f"{table}_stay", f"{table}_stay_whole")
-        for table in ("performance_metrics", "equity_curves", "trades")
+        for table in ("performance_metrics", "equity_curves", "trades", "fills")
     },
 }
 

@@ -1,6 +1,6 @@
 """The tables. Nothing here validates: the core checks values, and PostgreSQL's constraints have the last word."""
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -12,11 +12,13 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Computed,
+    Date,
     DateTime,
     Double,
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     Numeric,
     Text,
     text,
@@ -300,6 +302,71 @@ class TradeRow(SQLModel, table=True):
         CheckConstraint("quantity > 0", name="quantity"),
         CheckConstraint("entry_time <= exit_time", name="times"),
         *finite("quantity", "entry_price", "exit_price", "fees", "pnl"),
+    )
+
+
+class FillsRow(SQLModel, table=True):
+    """Every fill of a run in the order they happened, a column an array; `steps` as in `equity_curves`."""
+
+    __tablename__ = "fills"
+
+    backtest_run_id: int = Field(
+        sa_column=Column(BigInteger, ForeignKey("backtest_runs.id", ondelete="CASCADE"), primary_key=True)
+    )
+    fills: int = Field(sa_column=Column(Integer, nullable=False))
+    steps: list[int] = Field(sa_column=Column(ARRAY(BigInteger), nullable=False))
+    sides: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    quantities: list[float] = Field(sa_column=Column(ARRAY(Double), nullable=False))
+    prices: list[float] = Field(sa_column=Column(ARRAY(Double), nullable=False))
+    fees: list[float] = Field(sa_column=Column(ARRAY(Double), nullable=False))
+    order_types: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+
+    __table_args__ = (
+        CheckConstraint(
+            "fills = ALL (ARRAY[cardinality(steps), cardinality(sides), cardinality(quantities),"
+            " cardinality(prices), cardinality(fees), cardinality(order_types)])",
+            name="fills",
+        ),
+    )
+
+
+class KeptContent(SQLModel, table=True):
+    """Something that runs consumed, stored once: source text by its sha256, the documents behind the code, engine and
+    environment fingerprints by those, chunks of bars by their digest."""
+
+    __tablename__ = "kept_contents"
+
+    digest: str = Field(sa_column=Column(Text, primary_key=True))
+    kind: str = _text(nullable=False)
+    content: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    created_at: datetime = _moment(nullable=False, server_default=text("now()"))
+
+    __table_args__ = (
+        CheckConstraint("digest ~ '^[0-9a-f]{64}$'", name="digest"),
+        CheckConstraint("kind IN ('source', 'document', 'bars')", name="kind"),
+    )
+
+
+class KeptData(SQLModel, table=True):
+    """The bars behind a data fingerprint: the digests of their chunks, or, where they were not to be kept, the first 8
+    bytes of the fingerprint of each day."""
+
+    __tablename__ = "kept_data"
+
+    data_fingerprint: str = Field(sa_column=Column(Text, primary_key=True))
+    symbol: str = _text(nullable=False)
+    venue: str = _text(nullable=False)
+    timeframe: str = _text(nullable=False)
+    bars: int = Field(sa_column=Column(Integer, nullable=False))
+    chunks: list[str] | None = Field(sa_column=Column(ARRAY(Text)))
+    days: list[date] | None = Field(sa_column=Column(ARRAY(Date)))
+    day_digests: bytes | None = Field(sa_column=Column(LargeBinary))
+    created_at: datetime = _moment(nullable=False, server_default=text("now()"))
+
+    __table_args__ = (
+        CheckConstraint("data_fingerprint ~ '^[0-9a-f]{64}$'", name="data_fingerprint"),
+        CheckConstraint("(chunks IS NULL) = (days IS NOT NULL)", name="either"),
+        CheckConstraint("8 * cardinality(days) = length(day_digests)", name="days"),
     )
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
@@ -18,21 +19,24 @@ from sqlalchemy.engine import Connection
 from ntrader.background import every
 from ntrader.config import RunConfig, first_moment, last_moment, sha256
 from ntrader.errors import DatabaseError, NtraderError
-from ntrader.results import Execution, Metrics, Trade
+from ntrader.results import Execution, Fill, Metrics, Trade
 from ntrader.settings import Settings
 from storage.arrays import Column, register, steps
 from storage.database import transaction
+from storage.kept import keep_inputs
 from storage.leases import LEASE_SECONDS, RENEW_SECONDS, owner
 from storage.models import BacktestRun, PerformanceMetrics
 from storage.runs import StoredMetrics, StoredRun
 
 _runs = BacktestRun.__table__  # type: ignore[attr-defined]
 _JSON = frozenset({"config_snapshot", "tags"})
+_FILL_NUMBERS = ("quantity", "price", "fee")
 _now = func.statement_timestamp()
 _lease_end = func.now() + text(f"interval '{LEASE_SECONDS} seconds'")
 # By hand: SQLAlchemy compiles an INSERT ... ON CONFLICT anew each time.
 _START = sql.SQL(
-    "INSERT INTO backtest_runs ({names}, lease_expires_at) VALUES ({values}, now() + interval {lease})"
+    "INSERT INTO backtest_runs ({names}, reproduced_from_run_id, lease_expires_at) VALUES ({values},"
+    " (SELECT id FROM backtest_runs WHERE run_id = %(reproduced_from)s), now() + interval {lease})"
     " ON CONFLICT (run_id) DO NOTHING"
 )
 
@@ -65,6 +69,7 @@ class NewRun:
     strategy_type: str
     config_path: str | None = None
     flow_run_id: UUID | None = None
+    reproduced_from: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,8 @@ def start_run(settings: Settings, run: NewRun) -> None:
         lease=sql.Literal(f"{LEASE_SECONDS} seconds"),
     )
     with transaction(settings) as connection, _cursor(connection) as cursor:
-        cursor.execute(statement, {name: Jsonb(value) if name in _JSON else value for name, value in values.items()})
+        stored = {name: Jsonb(value) if name in _JSON else value for name, value in values.items()}
+        cursor.execute(statement, stored | {"reproduced_from": run.reproduced_from})
 
 
 def renew_lease(settings: Settings, run_id: UUID) -> None:
@@ -115,8 +121,10 @@ def lease_kept(settings: Settings, run_id: UUID) -> AbstractContextManager[None]
     return every(RENEW_SECONDS, renew)
 
 
-def save_success(settings: Settings, run_id: UUID, execution: Execution, metrics: Metrics) -> None:
-    """Metrics, equity curve, trades and the final state of the run, all or nothing.
+def save_success(
+    settings: Settings, run_id: UUID, execution: Execution, metrics: Metrics, *, keep_data: bool = True
+) -> None:
+    """Metrics, equity curve, fills, trades, what the run consumed and its final state, all or nothing.
 
     A repeated call finds its own result and changes nothing. Raises DatabaseError when the run has meanwhile been
     finished by somebody else.
@@ -127,6 +135,9 @@ def save_success(settings: Settings, run_id: UUID, execution: Execution, metrics
         row_id = _finish(connection, run_id, final, execution.result_digest)
         if row_id is not None:
             _add_result(connection, row_id, execution, metrics)
+            if execution.inputs is not None:
+                with _cursor(connection) as cursor:
+                    keep_inputs(cursor, execution.fingerprints.data, execution.inputs, data=keep_data)
 
 
 def save_failure(settings: Settings, run_id: UUID, failure: Failure) -> None:
@@ -213,8 +224,23 @@ def _add_result(connection: Connection, row_id: int, execution: Execution, metri
             "INSERT INTO equity_curves (backtest_run_id, points, steps, equity) VALUES (%s, %s, %s, %s)",
             [row_id, len(curve), Column(steps(curve.times)), Column(curve.equity)],
         )
+        _add_fills(cursor, row_id, execution.result.fills)
         if execution.result.trades:
             _copy(cursor, row_id, execution.result.trades)
+
+
+def _add_fills(cursor: psycopg.Cursor[Any], row_id: int, fills: Sequence[Fill]) -> None:
+    columns = [np.array([getattr(fill, name) for fill in fills], dtype=np.float64) for name in _FILL_NUMBERS]
+    cursor.execute(
+        "INSERT INTO fills (backtest_run_id, fills, steps, quantities, prices, fees, sides, order_types)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+        [
+            *(row_id, len(fills), Column(steps(np.array([fill.time for fill in fills], dtype=np.int64)))),
+            *map(Column, columns),
+            [fill.side for fill in fills],
+            [fill.order_type for fill in fills],
+        ],
+    )
 
 
 def _copy(cursor: psycopg.Cursor[Any], row_id: int, trades: Sequence[Trade]) -> None:

@@ -27,5 +27,5 @@ def label_flow_run(name: str, tags: list[str]) -> None:
 
 
 @task(name="publish-summary", cache_policy=NO_CACHE)
-def publish_summary(markdown: str, description: str) -> None:
-    create_markdown_artifact(markdown=markdown, key=ARTIFACT_KEY, description=description)
+def publish_summary(markdown: str, description: str, key: str = ARTIFACT_KEY) -> None:
+    create_markdown_artifact(markdown=markdown, key=key, description=description)

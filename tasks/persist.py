@@ -32,8 +32,10 @@ def start_run(settings: Settings, run: NewRun) -> None:
     retry_delay_seconds=DATABASE_DELAYS,
     retry_condition_fn=worth_another_try,
 )
-def save_success(settings: Settings, run_id: UUID, execution: Execution, metrics: Metrics) -> None:
-    recording.save_success(settings, run_id, execution, metrics)
+def save_success(
+    settings: Settings, run_id: UUID, execution: Execution, metrics: Metrics, *, keep_data: bool = True
+) -> None:
+    recording.save_success(settings, run_id, execution, metrics, keep_data=keep_data)
 
 
 @task(

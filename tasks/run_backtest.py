@@ -9,19 +9,32 @@ from prefect.cache_policies import NO_CACHE
 
 from ntrader import progress
 from ntrader.config import RunConfig
+from ntrader.data.bars import Bars
 from ntrader.results import Execution
-from ntrader.worker import default_worker
+from ntrader.worker import Worker, default_worker
 from tasks.retrying import worth_another_try
 
 
 @task(name="run-backtest", cache_policy=NO_CACHE, retries=1, retry_condition_fn=worth_another_try)
-def run_backtest(config: RunConfig, home: Path) -> Execution:
-    """Tried once more only when the process was killed: the simulation itself would fail the same way again."""
+def run_backtest(
+    config: RunConfig, home: Path, bars: Bars | None = None, sources: dict[str, str] | None = None
+) -> Execution:
+    """Over `bars` and with the code `sources`, where they are not to be those there are now.
+
+    Tried once more only when the process was killed: the simulation itself would fail the same way again.
+    """
     progress.report("Running")
-    execution: Execution = default_worker().call(
-        "ntrader.execution:execute",
-        config,
-        home,
-        on_progress=lambda done, total: progress.report("Running", done, total),
-    )
+    execution: Execution
+    if sources is None:
+        execution = default_worker().call("ntrader.execution:execute", config, home, bars, on_progress=_tell)
+        return execution
+    worker = Worker()  # of its own: modules that were replaced stay so
+    try:
+        execution = worker.call("ntrader.replay:execute", config.snapshot(), home, bars, sources, on_progress=_tell)
+    finally:
+        worker.kill()
     return execution
+
+
+def _tell(done: int, total: int) -> None:
+    progress.report("Running", done, total)

@@ -13,7 +13,7 @@ import pytest
 from ntrader.config import RunRequest, sha256
 from ntrader.engine import simulate
 from ntrader.errors import BrokenStrategyError, ConfigError, StrategyError, UnknownStrategyError
-from ntrader.fingerprints import code_fingerprint
+from ntrader.fingerprints import code, documents
 from ntrader.resolve import resolve
 from ntrader.strategies.loader import build_strategy, complete_parameters, load_strategy, parameters_of
 from ntrader.strategies.registry import strategy_path
@@ -399,8 +399,8 @@ def test_an_edited_strategy_is_loaded_again_by_the_next_run(folder: Path, tmp_pa
     path = f"{write(folder, PLAIN, name='edited_strategy')}:Buyer"
     request = RunRequest(strategy=path, symbol="AAPL", parameters={"trade_size": 1})
     assert resolve(request, tmp_path).strategy.parameters["wait"] == 2
-    before = code_fingerprint(path)
+    before = documents(code(path))["code"]
     write(folder, PLAIN.replace("wait: PositiveInt = 2", "wait: PositiveInt = 33"), name="edited_strategy")
-    assert code_fingerprint(path) == before
+    assert documents(code(path))["code"] == before
     assert resolve(request, tmp_path).strategy.parameters["wait"] == 33
-    assert code_fingerprint(path) != before
+    assert documents(code(path))["code"] != before

@@ -1,0 +1,289 @@
+"""`ntrader reproduce` and `ntrader verify`: a stored run again, and whether it came out the same to the bit."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
+
+import typer
+
+from cli.formats import UNDEFINED, Format, destination, write
+from cli.output import (
+    cell,
+    complain,
+    percent,
+    progress_line,
+    run_document,
+    say,
+    say_json,
+    say_pairs,
+    say_table,
+    talk,
+)
+
+if TYPE_CHECKING:
+    from flows.reproduce import Explanation, Reproduction
+    from flows.verify import Checked
+    from ntrader.divergence import Divergence
+    from ntrader.settings import Settings
+    from storage.runs import StoredRun
+
+DIFFERENT = 6
+_METRICS = (
+    *("total_return", "cagr", "final_balance", "sharpe_ratio", "sortino_ratio", "max_drawdown", "calmar_ratio"),
+    *("volatility", "total_trades", "win_rate", "profit_factor", "expectancy"),
+)
+_SHOWN_BARS, _SHOWN_LINES, _SHOWN_DAYS = 10, 60, 10
+
+
+def reproduce(
+    run: Annotated[str, typer.Argument(help="Run ID, the beginning of one, @last, or a name.")],
+    with_original_data: Annotated[
+        bool, typer.Option("--with-original-data", help="Use the bars that were kept, not those there are now.")
+    ] = False,
+    with_original_code: Annotated[
+        bool, typer.Option("--with-original-code", help="Use the source text that was kept, not what there is now.")
+    ] = False,
+    no_persist: Annotated[bool, typer.Option("--no-persist", help="Do not save the new run.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Run a stored run again, and prove that the result is the same, or name the cause.
+
+    The config is the stored one; no file is read. The new run is saved and linked to the original. Exit code 6 when the
+    results differ.
+    """
+    from ntrader.settings import load_settings
+    from storage.runs import get_run
+
+    settings = load_settings()
+    original = get_run(settings, run)
+    if not json_output:
+        _say_original(original)
+    save = settings.persistence and not no_persist
+    found = _reproduce(settings, original, save=save, data=with_original_data, code=with_original_code)
+    if json_output:
+        say_json(_document(found))
+    else:
+        _say_reproduction(found)
+    if not save:
+        talk(f"The new run was NOT saved ({'--no-persist' if no_persist else 'ENABLE_BACKTEST_PERSISTENCE=false'}).")
+    if not found.verdict.identical:
+        raise typer.Exit(DIFFERENT)
+
+
+def verify(
+    runs: Annotated[list[str] | None, typer.Argument(help="Run IDs, beginnings of them, @last, or names.")] = None,
+    last: Annotated[int | None, typer.Option("--last", min=1, help="The newest N successful runs.")] = None,
+    sweep: Annotated[int | None, typer.Option("--sweep", help="All successful runs of this sweep.")] = None,
+    format_: Annotated[Format, typer.Option("--format", help="How the verdicts are written.")] = Format.table,
+    json_output: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file instead of stdout.")] = None,
+) -> None:
+    """Run stored runs again without saving anything: do they still come out the same to the bit?
+
+    Exit code 6 if any does not.
+    """
+    from flows.launch import launch_verification
+    from ntrader import progress
+    from ntrader.settings import load_settings
+
+    settings = load_settings()
+    wanted = _chosen(settings, runs or [], last, sweep)
+    show, clear = progress_line()
+    progress.listen(show)
+    try:
+        checked = launch_verification(settings, wanted)
+    finally:
+        clear()
+    rows = [_checked_row(each) for each in checked]
+    columns = ["Run ID", "Strategy", "Symbol", "Verdict", "Moved", "First difference"]
+    if (Format.json if json_output else format_) is Format.table and output is None:
+        say_table([(name, "left") for name in columns], [[str(row[0])[:8], *row[1:]] for row in rows])
+    else:
+        with destination(output) as stream:
+            write(Format.json if json_output else format_, stream, [_key(name) for name in columns], rows)
+    failed = sum(not each.holds for each in checked)
+    talk(f"{len(checked) - failed:,} of {len(checked):,} identical.")
+    if failed:
+        talk("`ntrader reproduce RUN` looks for the cause.")
+        raise typer.Exit(DIFFERENT)
+
+
+def _chosen(settings: Settings, runs: list[str], last: int | None, sweep: int | None) -> list[str]:
+    from ntrader.errors import ConfigError, NotFoundError
+    from storage.conditions import Filters
+    from storage.runs import list_runs
+
+    given = [name for name, there in (("RUN", runs), ("--last", last), ("--sweep", sweep)) if there]
+    if len(given) != 1:
+        raise ConfigError(
+            f"{' and '.join(given)} do not go together" if given else "no run is named",
+            hint="Name runs, or give --last N, or --sweep ID.",
+        )
+    if runs:
+        return list(dict.fromkeys(runs))
+    found = list_runs(settings, last or 1_000_000, Filters(statuses=("success",), sweep=sweep)).runs
+    if not found:
+        raise NotFoundError("there is no successful run to verify", hint="`ntrader history list` shows what there is.")
+    return [str(run.run_id) for run in found]
+
+
+def _checked_row(checked: Checked) -> list[Any]:
+    verdict = checked.verdict
+    who = [str(checked.run_id), checked.strategy_name, checked.instrument_symbol]
+    if verdict is None:
+        return [*who, "not run", UNDEFINED, checked.error]
+    first = verdict.divergence
+    where = f"{first.kind} {first.number:,} at {_time(first.time)}" if first else UNDEFINED
+    return [*who, "identical" if verdict.identical else "different", ", ".join(verdict.moved) or UNDEFINED, where]
+
+
+def _key(heading: str) -> str:
+    return heading.lower().replace(" ", "_")
+
+
+def _reproduce(settings: Settings, original: StoredRun, *, save: bool, data: bool, code: bool) -> Reproduction:
+    from flows.launch import launch_reproduction
+    from ntrader import progress
+    from ntrader.errors import Interruption
+    from storage.runs import find_run
+
+    run_id = uuid4()
+    show, clear = progress_line()
+    progress.listen(show)
+    try:
+        return launch_reproduction(
+            settings, str(original.run_id), run_id, save=save, original_data=data, original_code=code
+        )
+    except Interruption:
+        clear()
+        if save and find_run(settings, run_id):
+            talk(f"Run {run_id} is recorded as interrupted.")
+        raise
+    finally:
+        clear()
+
+
+def _say_original(run: StoredRun) -> None:
+    config = run.config_snapshot
+    say(f"Reproducing run {run.run_id}")
+    say()
+    say("Stored Configuration")
+    say_pairs([(name, cell(name, value)) for name, value in _flat(config) if value is not None])
+    say()
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for name, value in config.items():
+        if isinstance(value, dict):
+            pairs += _flat(value, f"{prefix}{name}.")
+        else:
+            pairs.append((f"{prefix}{name}", str(value) if isinstance(value, int | float) else value))
+    return pairs
+
+
+def _say_reproduction(found: Reproduction) -> None:
+    from ntrader.summary import verdict_line
+
+    before, after = found.original.metrics, found.metrics
+    rows = [
+        [name, cell(name, getattr(before, name)), cell(name, getattr(after, name))]
+        for name in _METRICS
+        if before is not None
+    ]
+    say_table([("Metric", "left"), ("Original", "right"), ("Reproduction", "right")], rows)
+    say()
+    if found.explanation is not None:
+        _say_explanation(found, found.explanation)
+    elif found.verdict.moved:
+        say(f"{' and '.join(found.verdict.moved).capitalize()} changed since, without effect on the result.")
+    line = verdict_line(found.verdict)
+    say(line if found.verdict.identical else f"{line}: {found.explanation.cause.sentence}" if found.explanation else line)
+    if found.saved:
+        say(f"Run ID: {found.run.run_id}")
+
+
+def _say_explanation(found: Reproduction, explanation: Explanation) -> None:
+    verdict = found.verdict
+    say(f"Inputs that moved: {', '.join(verdict.moved) or 'none'}")
+    if explanation.data is not None or explanation.days:
+        _say_data(explanation)
+    if explanation.code is not None:
+        _say_code(explanation)
+    if explanation.engine is not None:
+        old, new = explanation.engine
+        say(f"  engine: nautilus_trader {old[0]} -> {new[0]}")
+    for name, (old, new) in explanation.environment.items():
+        say(f"  environment: {name} {old} -> {new}")
+    say()
+    if verdict.divergence is not None:
+        _say_divergence(verdict.divergence)
+    if verdict.returns is not None:
+        returns = verdict.returns
+        say(
+            f"Daily returns differ on {returns.different:,} of {returns.days:,} days,"
+            f" at most by {percent(returns.largest, 4)} on {returns.largest_day}."
+        )
+    say()
+
+
+def _say_data(explanation: Explanation) -> None:
+    for day in explanation.days[:_SHOWN_DAYS]:
+        say(f"  data: the bars of {day} changed (the original ones were not kept)")
+    data = explanation.data
+    if data is None:
+        return
+    where = f"{data.days[0]}" if len(data.days) == 1 else f"{len(data.days):,} days from {data.days[0]} to {data.days[-1]}"
+    say(f"  data: {data.changed:,} bars changed, {data.added:,} added, {data.removed:,} removed, on {where}")
+    for row in data.rows[:_SHOWN_BARS]:
+        say(f"    {_time(row.time)}  {_bar(row.original)}  ->  {_bar(row.new)}")
+
+
+def _bar(values: Any) -> str:
+    return "no bar" if values is None else " ".join(f"{value:g}" for value in values)
+
+
+def _say_code(explanation: Explanation) -> None:
+    code = explanation.code
+    assert code is not None
+    for name, diff in code.diffs.items():
+        say(f"  code: {name}")
+        lines = diff.splitlines()
+        for line in lines[:_SHOWN_LINES]:
+            say(f"    {line}")
+        if len(lines) > _SHOWN_LINES:
+            say(f"    ... {len(lines) - _SHOWN_LINES:,} more lines")
+
+
+def _say_divergence(divergence: Divergence) -> None:
+    say(f"The first event that differs: {divergence.kind} {divergence.number:,} at {_time(divergence.time)}")
+    say_pairs([("original", _event(divergence.original)), ("new", _event(divergence.new))])
+
+
+def _event(event: Any) -> str:
+    if event is None:
+        return "none"
+    if isinstance(event, float):
+        return repr(event)
+    return f"{event.side} {event.quantity:g} at {event.price:g}, fee {event.fee:g}, {event.order_type}, {_time(event.time)}"
+
+
+def _time(nanoseconds: int) -> str:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=nanoseconds // 1_000)
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _document(found: Reproduction) -> dict[str, Any]:
+    return {
+        "identical": found.verdict.identical,
+        "original": run_document(found.original),
+        "run_id": str(found.run.run_id) if found.saved else None,
+        "result_digest": found.execution.result_digest,
+        "metrics": dataclasses.asdict(found.metrics),
+        "verdict": dataclasses.asdict(found.verdict),
+        "explanation": dataclasses.asdict(found.explanation) if found.explanation else None,
+    }

@@ -1,0 +1,63 @@
+"""Stored runs again, without saving anything: does each still come out the same to the bit?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from prefect import flow
+
+from ntrader import progress
+from ntrader.errors import NtraderError
+from ntrader.settings import Settings, load_settings
+from ntrader.summary import verification_summary
+from ntrader.verdict import Verdict, judge
+from storage.originals import read_original
+from storage.runs import StoredRun, get_runs
+from tasks.label import label_flow_run, publish_summary
+from tasks.load_config import load_stored_config
+from tasks.run_backtest import run_backtest
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A run and its verdict, or why it could not be run again."""
+
+    run_id: UUID
+    strategy_name: str
+    instrument_symbol: str
+    verdict: Verdict | None
+    error: str | None = None
+
+    @property
+    def holds(self) -> bool:
+        return self.verdict is not None and self.verdict.identical
+
+
+@flow(name="verify", validate_parameters=True)
+def verify(runs: list[str]) -> list[Checked]:
+    """Run each again from its stored config and compare the results bit by bit.
+
+    Args:
+        runs: The runs to verify: Run IDs, beginnings of them, @last, or names.
+    """
+    settings = load_settings()
+    stored = get_runs(settings, runs)
+    label_flow_run(f"Verify {len(stored)} run{'' if len(stored) == 1 else 's'}", [])
+    checked = []
+    for number, run in enumerate(stored, start=1):
+        progress.report(f"Verifying {number:,} of {len(stored):,}")
+        checked.append(_check(settings, run))
+    table = [(str(each.run_id), each.strategy_name, each.instrument_symbol, each.verdict, each.error) for each in checked]
+    publish_summary(verification_summary(table), f"{len(checked)} runs verified", "verification", return_state=True)
+    return checked
+
+
+def _check(settings: Settings, run: StoredRun) -> Checked:
+    who = (run.run_id, run.strategy_name, run.instrument_symbol)
+    try:
+        original = read_original(settings, run)
+        config = load_stored_config(original.config_snapshot, with_kept_code=False)
+        return Checked(*who, judge(original, run_backtest(config, settings.home)))
+    except NtraderError as error:
+        return Checked(*who, None, error.message)
