@@ -432,15 +432,13 @@ def _config(run: StoredRun, format_: Format) -> str:
 
 
 def _code(settings: Settings, run: StoredRun, format_: Format) -> str:
-    """The strategy and what it imports of its own; as JSON with the modules of ntrader that had a part in the result."""
+    """The strategy and what it imports of its own; as JSON also the modules of ntrader that made the result."""
     from ntrader.errors import NotFoundError
     from storage.kept import read_sources
 
     sources = read_sources(settings, run.code_fingerprint) if run.code_fingerprint else None
     if sources is None:
-        raise NotFoundError(
-            f"the code of run {run.run_id} was not kept", hint="It is kept of every run that succeeds."
-        )
+        raise NotFoundError(f"the code of run {run.run_id} was not kept", hint="It is kept of every run that succeeds.")
     if format_ is Format.json:
         return _json(sources)
     strategy = run.strategy_path.partition(":")[0]

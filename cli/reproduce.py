@@ -13,7 +13,6 @@ import typer
 from cli.formats import UNDEFINED, Format, destination, write
 from cli.output import (
     cell,
-    complain,
     percent,
     progress_line,
     run_document,
@@ -27,6 +26,7 @@ from cli.output import (
 if TYPE_CHECKING:
     from flows.reproduce import Explanation, Reproduction
     from flows.verify import Checked
+    from ntrader.differences import BarValues
     from ntrader.divergence import Divergence
     from ntrader.settings import Settings
     from storage.runs import StoredRun
@@ -168,12 +168,22 @@ def _reproduce(settings: Settings, original: StoredRun, *, save: bool, data: boo
 
 
 def _say_original(run: StoredRun) -> None:
-    config = run.config_snapshot
     say(f"Reproducing run {run.run_id}")
     say()
     say("Stored Configuration")
-    say_pairs([(name, cell(name, value)) for name, value in _flat(config) if value is not None])
+    say_pairs([(name, cell(name, value)) for name, value in _flat(_settings(run)) if value is not None])
     say()
+
+
+def _settings(run: StoredRun) -> dict[str, Any]:
+    """In the order of the config file, not in that of PostgreSQL."""
+    from ntrader.config import build_config
+    from ntrader.errors import ConfigError
+
+    try:
+        return build_config(run.config_snapshot).snapshot()
+    except ConfigError:
+        return run.config_snapshot
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -202,7 +212,13 @@ def _say_reproduction(found: Reproduction) -> None:
     elif found.verdict.moved:
         say(f"{' and '.join(found.verdict.moved).capitalize()} changed since, without effect on the result.")
     line = verdict_line(found.verdict)
-    say(line if found.verdict.identical else f"{line}: {found.explanation.cause.sentence}" if found.explanation else line)
+    say(
+        line
+        if found.verdict.identical
+        else f"{line}: {found.explanation.cause.sentence}"
+        if found.explanation
+        else line
+    )
     if found.saved:
         say(f"Run ID: {found.run.run_id}")
 
@@ -225,8 +241,12 @@ def _say_explanation(found: Reproduction, explanation: Explanation) -> None:
     if verdict.returns is not None:
         returns = verdict.returns
         say(
-            f"Daily returns differ on {returns.different:,} of {returns.days:,} days,"
-            f" at most by {percent(returns.largest, 4)} on {returns.largest_day}."
+            f"Daily returns differ on {returns.differing:,} of {returns.days:,} days"
+            + (
+                f", at most by {percent(returns.largest, 4)} on {_time(returns.largest_day)[:10]}."
+                if returns.largest_day
+                else "."
+            )
         )
     say()
 
@@ -237,22 +257,27 @@ def _say_data(explanation: Explanation) -> None:
     data = explanation.data
     if data is None:
         return
-    where = f"{data.days[0]}" if len(data.days) == 1 else f"{len(data.days):,} days from {data.days[0]} to {data.days[-1]}"
+    where = (
+        f"{data.days[0]}" if len(data.days) == 1 else f"{len(data.days):,} days from {data.days[0]} to {data.days[-1]}"
+    )
     say(f"  data: {data.changed:,} bars changed, {data.added:,} added, {data.removed:,} removed, on {where}")
     for row in data.rows[:_SHOWN_BARS]:
-        say(f"    {_time(row.time)}  {_bar(row.original)}  ->  {_bar(row.new)}")
+        say(f"    {_time(row.time)}  {_bar(row.original, row.columns)} -> {_bar(row.new, row.columns)}")
 
 
-def _bar(values: Any) -> str:
-    return "no bar" if values is None else " ".join(f"{value:g}" for value in values)
+def _bar(values: BarValues | None, columns: tuple[str, ...]) -> str:
+    return "no bar" if values is None else ", ".join(f"{name} {getattr(values, name)!r}" for name in columns)
 
 
 def _say_code(explanation: Explanation) -> None:
     code = explanation.code
     assert code is not None
-    for name, diff in code.diffs.items():
-        say(f"  code: {name}")
-        lines = diff.splitlines()
+    for module in code.modules:
+        comments = ", in comments only" if module.only_comments else ""
+        say(
+            f"  code: {module.module} {module.kind}{comments}, {module.added:,} lines added, {module.removed:,} removed"
+        )
+        lines = module.diff.splitlines()
         for line in lines[:_SHOWN_LINES]:
             say(f"    {line}")
         if len(lines) > _SHOWN_LINES:
@@ -269,7 +294,8 @@ def _event(event: Any) -> str:
         return "none"
     if isinstance(event, float):
         return repr(event)
-    return f"{event.side} {event.quantity:g} at {event.price:g}, fee {event.fee:g}, {event.order_type}, {_time(event.time)}"
+    what = f"{event.side} {event.quantity:g} at {event.price:g}, fee {event.fee:g}, {event.order_type}"
+    return f"{what}, {_time(event.time)}"
 
 
 def _time(nanoseconds: int) -> str:

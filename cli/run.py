@@ -130,9 +130,7 @@ def _notice_duplicate(settings: Settings, run: StoredRun) -> None:
         )
 
 
-def _run(
-    settings: Settings, request: RunRequest, *, save: bool, keep_data: bool
-) -> tuple[StoredRun, str | None]:
+def _run(settings: Settings, request: RunRequest, *, save: bool, keep_data: bool) -> tuple[StoredRun, str | None]:
     """Run it and read it back: what is printed is what was committed. With a failed run comes advice, if any."""
     from flows.launch import launch_backtest
     from ntrader import progress

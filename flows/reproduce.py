@@ -138,7 +138,9 @@ def _kept_code_offered(settings: Settings, original: Original) -> Iterator[None]
         if kept.read_sources(settings, original.fingerprints.code) is not None:
             run = str(original.run_id)[:8]
             error.message = f"the strategy of run {original.run_id} cannot be run any more: {error.message}"
-            error.hint = f"Its code was kept: add --with-original-code, or look at it: `ntrader history show {run} --code`."
+            error.hint = (
+                f"Its code was kept: add --with-original-code, or look at it: `ntrader history show {run} --code`."
+            )
         raise
 
 

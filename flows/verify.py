@@ -48,7 +48,9 @@ def verify(runs: list[str]) -> list[Checked]:
     for number, run in enumerate(stored, start=1):
         progress.report(f"Verifying {number:,} of {len(stored):,}")
         checked.append(_check(settings, run))
-    table = [(str(each.run_id), each.strategy_name, each.instrument_symbol, each.verdict, each.error) for each in checked]
+    table = [
+        (str(each.run_id), each.strategy_name, each.instrument_symbol, each.verdict, each.error) for each in checked
+    ]
     publish_summary(verification_summary(table), f"{len(checked)} runs verified", "verification", return_state=True)
     return checked
 

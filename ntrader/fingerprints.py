@@ -62,11 +62,6 @@ def result_digest(result: RunResult) -> str:
     return digest.hexdigest()
 
 
-def code(strategy_path: str) -> dict[str, str]:
-    """Source text by module: the strategy, what it imports from its own package, and our engine."""
-    return source_closure([strategy_path.partition(":")[0], "ntrader.engine", "ntrader.metrics"])
-
-
 @cache
 def environment() -> dict[str, object]:
     """Python, platform and the versions of the libraries that compute results, with what those need."""

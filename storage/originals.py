@@ -12,12 +12,13 @@ from storage.runs import StoredRun
 
 
 def read_original(settings: Settings, run: StoredRun) -> Original:
-    """Raises ConfigError for a run that has no result, DatabaseError for a result that is not the one that was saved."""
+    """Raises ConfigError for a run that has no result, DatabaseError for one that is not as it was saved."""
     if run.result_digest is None or run.run_key is None:
         why = f": {run.error_message}" if run.error_message else ""
+        show = f"`ntrader history show {str(run.run_id)[:8]} --config > again.yaml`"
         raise ConfigError(
             f"run {run.run_id} is {run.execution_status} and has no result to compare with{why}",
-            hint=f"`ntrader history show {str(run.run_id)[:8]} --config > again.yaml`, then run-backtest --config again.yaml.",
+            hint=f"{show} and `ntrader run-backtest --config again.yaml` run it anew.",
         )
     curve, fills = read_curve(settings, run.run_id), read_fills(settings, run.run_id)
     if curve is None:
