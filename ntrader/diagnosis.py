@@ -62,7 +62,7 @@ def _restored(fewest: Factors, put_back: Factors, new: str, digests: Mapping[Fac
         return Cause(_ordered(fewest), True, f"Caused by {names} alone: with the original {names} the original result"
                      f" comes back, and with the changed {names} alone the new one comes out.")  # fmt: skip
     return Cause(_ordered(put_back), True, f"Caused by {names}: with the original {names} the original result comes"
-                 f" back; with the changed {names}, what changed in {_named(others)} makes a difference too.")  # fmt: skip
+                 f" back; with the changed {names}, a change of {_named(others)} matters too.")  # fmt: skip
 
 
 def _left_over(
