@@ -12,6 +12,7 @@ With `fill_timing: close` orders arrive at once and fill at the close of the bar
 
 from __future__ import annotations
 
+import importlib.metadata
 import random
 import re
 import traceback
@@ -28,6 +29,7 @@ from nautilus_trader.backtest.engine import BacktestEngine
 from nautilus_trader.backtest.models import FeeModel, FillModel, LatencyModel
 from nautilus_trader.common.component import is_backtest_force_stop
 from nautilus_trader.config import LoggingConfig
+from nautilus_trader.core.nautilus_pyo3 import HIGH_PRECISION
 from nautilus_trader.model.book import OrderBook
 from nautilus_trader.model.data import Bar, BarType, BookOrder, TradeTick
 from nautilus_trader.model.enums import (
@@ -125,6 +127,11 @@ def build_events(config: RunConfig, bars: Bars) -> Events:
         stream = [event for pair in zip(closes, stream, strict=True) for event in pair]
         per_bar = 2
     return Events(bars, stream, per_bar, bar_execution)
+
+
+def identity() -> list[object]:
+    """The version of Nautilus, and whether its prices have 16 decimals or 9."""
+    return [importlib.metadata.version("nautilus-trader"), bool(HIGH_PRECISION)]
 
 
 def bar_type(bars: Bars) -> BarType:

@@ -8,7 +8,7 @@ from ntrader.config import RunConfig, RunRequest
 from ntrader.data.bars import Bars
 from ntrader.data.fingerprint import data_fingerprint
 from ntrader.data.load import load_bars
-from ntrader.engine import Progress, build_events, simulate_events
+from ntrader.engine import Progress, build_events, identity, simulate_events
 from ntrader.fingerprints import code, documents, fingerprints, result_digest
 from ntrader.resolve import resolve
 from ntrader.results import Execution, Inputs
@@ -18,7 +18,7 @@ def run_key(request: RunRequest, home: Path) -> str:
     """The run key that `request` would have now, without simulating it. Raises as `resolve` and `load_bars` do."""
     config = resolve(request, home)
     data = data_fingerprint(load_bars(config.data, home))
-    return fingerprints(config, data, documents(code(config.strategy.path))).run_key
+    return fingerprints(config, data, documents(code(config.strategy.path), identity())).run_key
 
 
 def execute(
@@ -37,7 +37,7 @@ def execute(
     events = build_events(config, bars)
     result = simulate_events(config, events, progress)
     sources = code(config.strategy.path) if sources is None else sources
-    hashed = documents(sources)
+    hashed = documents(sources, identity())
     return Execution(
         result=result,
         fingerprints=fingerprints(config, data_fingerprint(bars), hashed),

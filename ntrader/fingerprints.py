@@ -7,7 +7,7 @@ import importlib.metadata
 import platform
 import re
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from typing import Any
@@ -30,14 +30,12 @@ def fingerprints(config: RunConfig, data: str, documents: Mapping[str, str]) -> 
     return Fingerprints(**parts, run_key=sha256(canonical_json(parts)))
 
 
-def documents(sources: Mapping[str, str]) -> dict[str, str]:
-    """What is hashed for `code`, `engine` and `environment`: the modules with the sha256 of their text; the version of
-    Nautilus and whether its prices have 16 decimals rather than 9; and `environment()`."""
-    from nautilus_trader.core.nautilus_pyo3 import HIGH_PRECISION
-
+def documents(sources: Mapping[str, str], engine: Sequence[object]) -> dict[str, str]:
+    """What is hashed for `code`, `engine` and `environment`: the modules with the sha256 of their text, what
+    `ntrader.engine.identity` says, and `environment()`."""
     return {
         "code": canonical_json({name: sha256(text) for name, text in sources.items()}),
-        "engine": canonical_json([importlib.metadata.version("nautilus-trader"), bool(HIGH_PRECISION)]),
+        "engine": canonical_json(engine),
         "environment": canonical_json(environment()),
     }
 

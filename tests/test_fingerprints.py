@@ -15,11 +15,11 @@ import pytest
 
 from ntrader import fingerprints, sources
 from ntrader.config import canonical_json, sha256
+from ntrader.engine import identity
 from ntrader.fingerprints import (
-    code_fingerprint,
-    engine_fingerprint,
+    code,
+    documents,
     environment,
-    environment_fingerprint,
     result_digest,
 )
 from ntrader.results import EquityCurve, Fill, RunResult
@@ -55,11 +55,15 @@ def names(*modules: str) -> list[str]:
     return list(source_closure(modules))
 
 
+def hashed_code(strategy_path: str) -> str:
+    return documents(code(strategy_path), identity())["code"]
+
+
 def fresh(strategy_path: str) -> str:
     """The code fingerprint as another process would see it."""
     sources._modules.clear()
     sources._closures.clear()
-    return code_fingerprint(strategy_path)
+    return hashed_code(strategy_path)
 
 
 @pytest.mark.parametrize(
@@ -152,20 +156,20 @@ def test_our_own_strategies_count_the_engine_and_not_the_storing_and_saying() ->
 
 
 def test_another_strategy_is_other_code() -> None:
-    assert code_fingerprint(SMA) != code_fingerprint("ntrader.strategies.momentum:Momentum")
+    assert hashed_code(SMA) != hashed_code("ntrader.strategies.momentum:Momentum")
 
 
 def test_an_edit_counts_when_the_module_is_loaded_again_and_not_before(folder: Path) -> None:
     write(folder, mine="import helper\nvalue = helper.value\n", helper="value = 1\n")
     assert __import__("mine").value == 1
-    before = code_fingerprint("mine:Mine")
+    before = hashed_code("mine:Mine")
 
     write(folder, helper="value = 22\n")
-    assert code_fingerprint("mine:Mine") == before
+    assert hashed_code("mine:Mine") == before
 
     reload_changed("mine")
     assert __import__("mine").value == 22
-    assert code_fingerprint("mine:Mine") != before
+    assert hashed_code("mine:Mine") != before
 
 
 def test_what_has_not_changed_is_not_loaded_again(folder: Path) -> None:
@@ -190,8 +194,9 @@ def test_an_edit_never_unloads_ntrader(folder: Path) -> None:
 
 def test_every_process_and_hash_seed_sees_the_same() -> None:
     program = (
+        "from ntrader.engine import identity\n"
         "from ntrader.fingerprints import *\n"
-        f"print(engine_fingerprint(), environment_fingerprint(), code_fingerprint({SMA!r}))"
+        f"print(documents(code({SMA!r}), identity()))"
     )
     seen = {
         subprocess.run(
@@ -199,7 +204,7 @@ def test_every_process_and_hash_seed_sees_the_same() -> None:
         ).stdout.decode()
         for seed in ("1", "2")
     }
-    assert seen == {f"{engine_fingerprint()} {environment_fingerprint()} {code_fingerprint(SMA)}\n"}
+    assert seen == {f"{documents(code(SMA), identity())}\n"}
 
 
 def test_the_environment_names_what_computes_and_what_that_needs() -> None:
@@ -213,17 +218,15 @@ def test_the_environment_names_what_computes_and_what_that_needs() -> None:
 # The run key
 
 
-def test_the_run_key_changes_with_each_of_the_five(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = run_config()
-    seen = [fingerprints.fingerprints(config, "d" * 64)]
-    assert fingerprints.fingerprints(run_config(), "d" * 64) == seen[0]
+def test_the_run_key_changes_with_each_of_the_five() -> None:
+    config, others = run_config(), documents(code(SMA), identity())
+    seen = [fingerprints.fingerprints(config, "d" * 64, others)]
+    assert fingerprints.fingerprints(run_config(), "d" * 64, documents(code(SMA), identity())) == seen[0]
 
-    seen.append(fingerprints.fingerprints(run_config(seed=1), "d" * 64))
-    seen.append(fingerprints.fingerprints(config, "e" * 64))
-    for name in ("code_fingerprint", "engine_fingerprint", "environment_fingerprint"):
-        with monkeypatch.context() as patch:
-            patch.setattr(fingerprints, name, lambda *_: "f" * 64)
-            seen.append(fingerprints.fingerprints(config, "d" * 64))
+    seen.append(fingerprints.fingerprints(run_config(seed=1), "d" * 64, others))
+    seen.append(fingerprints.fingerprints(config, "e" * 64, others))
+    for name in ("code", "engine", "environment"):
+        seen.append(fingerprints.fingerprints(config, "d" * 64, others | {name: "something else"}))
 
     assert len({prints.run_key for prints in seen}) == 6
     for other in seen[1:]:
@@ -232,7 +235,7 @@ def test_the_run_key_changes_with_each_of_the_five(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_run_key_is_the_hash_of_the_other_five() -> None:
-    prints = dataclasses.asdict(fingerprints.fingerprints(run_config(), "d" * 64))
+    prints = dataclasses.asdict(fingerprints.fingerprints(run_config(), "d" * 64, documents(code(SMA), identity())))
     assert prints.pop("run_key") == sha256(canonical_json(prints))
 
 

@@ -54,7 +54,7 @@ def upgrade() -> None:
             name=op.f("ck_fills_fills"),
         ),
         sa.ForeignKeyConstraint(
-            ["backtest_run_id"], ["backtest_runs.id"], name=op.f("fk_fills_backtest_run_id_backtest_runs"),
+            ["backtest_run_id"], ["backtest_runs.id"], name=op.f("fk_fills_backtest_run_id"),
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("backtest_run_id", name=op.f("pk_fills")),

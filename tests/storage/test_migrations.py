@@ -339,9 +339,11 @@ def test_triggers_guard_every_table(shared: Settings) -> None:
         ("backtest_runs", "backtest_runs_stay_whole", "O"),
         *(
             (table, f"{table}_{name}", "O")
-            for table in ("performance_metrics", "equity_curves", "trades", "deleted_runs")
+            for table in ("performance_metrics", "equity_curves", "trades", "deleted_runs", "fills")
             for name in ("are_immutable", "stay", "stay_whole")
         ),
+        ("kept_contents", "kept_contents_are_immutable", "O"),
+        ("kept_contents", "kept_contents_stay_whole", "O"),
     }
 
 

@@ -399,8 +399,8 @@ def test_an_edited_strategy_is_loaded_again_by_the_next_run(folder: Path, tmp_pa
     path = f"{write(folder, PLAIN, name='edited_strategy')}:Buyer"
     request = RunRequest(strategy=path, symbol="AAPL", parameters={"trade_size": 1})
     assert resolve(request, tmp_path).strategy.parameters["wait"] == 2
-    before = documents(code(path))["code"]
+    before = documents(code(path), [])["code"]
     write(folder, PLAIN.replace("wait: PositiveInt = 2", "wait: PositiveInt = 33"), name="edited_strategy")
-    assert documents(code(path))["code"] == before
+    assert documents(code(path), [])["code"] == before
     assert resolve(request, tmp_path).strategy.parameters["wait"] == 33
-    assert documents(code(path))["code"] != before
+    assert documents(code(path), [])["code"] != before
