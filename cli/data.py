@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.output import say, say_json, say_table, talk
+from cli.filters import SymbolOption
+from cli.formats import Format, destination, write
+from cli.output import progress_line, say, say_json, say_table, talk
 
 if TYPE_CHECKING:
     from ntrader.data.entries import DataEntry
+    from ntrader.data.impact import Impact
+    from ntrader.data.uses import DataUse
 
 app = typer.Typer(help="List, import and check bars.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -85,6 +89,77 @@ def check(
         say(f"{report.name}: {report.rows:,} bars, no bad rows, {len(report.gaps):,} gaps")
         for gap in report.gaps:
             say(f"  {gap}")
+
+
+@app.command()
+def impact(
+    symbol: SymbolOption = None,
+    runs: Annotated[bool, typer.Option("--runs", help="A line a run, not a line a data set.")] = False,
+    format_: Annotated[Format | None, typer.Option("--format", help="How to write them; table by default.")] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
+) -> None:
+    """Successful runs that would see other bars today: changed, gone or unreadable. Archived ones are left out.
+
+    The bars are loaded as a run would load them, and compared by fingerprint. Exit code 6 when there are any.
+    """
+    from ntrader.signals import interruptible
+
+    with interruptible():
+        uses, impacts = _impacts(symbol or [], run_ids=runs)
+    chosen = Format.json if json_output else format_ or Format.table
+    columns, rows = _impact_runs(impacts) if runs else _impact_groups(impacts)
+    if rows or output or chosen is not Format.table:
+        with destination(output) as stream:
+            write(chosen, stream, columns, rows)
+    talk(_impact_summary(uses, impacts))
+    if impacts:
+        raise typer.Exit(6)
+
+
+def _impacts(symbols: list[str], *, run_ids: bool) -> tuple[tuple[DataUse, ...], tuple[Impact, ...]]:
+    """What runs were fed, and what of it is no longer so."""
+    from ntrader import progress
+    from ntrader.data.impact import find_impacts
+    from ntrader.settings import load_settings
+    from storage.impact import data_uses
+
+    settings = load_settings()
+    show, clear = progress_line("runs")
+    progress.listen(show)
+    try:
+        uses = data_uses(settings, symbols, run_ids=run_ids)
+        return uses, find_impacts(uses, settings.home)
+    finally:
+        progress.listen(None)
+        clear()
+
+
+def _impact_groups(impacts: tuple[Impact, ...]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    columns = ["symbol", "source", "timeframe", "start", "end", "runs", "newest_run", "state", "message"]
+    rows = [(*_place(found.use), found.use.runs, found.use.newest, found.state, found.message) for found in impacts]
+    return columns, rows
+
+
+def _impact_runs(impacts: tuple[Impact, ...]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    columns = ["run_id", "symbol", "source", "timeframe", "start", "end", "state", "message"]
+    rows = [
+        (run_id, *_place(found.use), found.state, found.message) for found in impacts for run_id in found.use.run_ids
+    ]
+    return columns, rows
+
+
+def _place(use: DataUse) -> tuple[Any, ...]:
+    ends = (moment.date() if moment else None for moment in (use.start, use.end))
+    return use.symbol, use.source, use.data.get("timeframe"), *ends
+
+
+def _impact_summary(uses: tuple[DataUse, ...], impacts: tuple[Impact, ...]) -> str:
+    runs, affected = (sum(use.runs for use in some) for some in (uses, [found.use for found in impacts]))
+    sets = f"{len(uses):,} data set{'' if len(uses) == 1 else 's'}"
+    if not impacts:
+        return f"{runs:,} run{'' if runs == 1 else 's'} on {sets}: all unchanged"
+    return f"{affected:,} of {runs:,} runs, on {len(impacts):,} of {sets}, would see other bars today"
 
 
 def _document(entry: DataEntry) -> dict[str, Any]:

@@ -160,8 +160,8 @@ def seconds(value: float | None) -> str:
     return UNDEFINED if value is None else f"{value:,.2f} s"
 
 
-def progress_line() -> tuple[Callable[[str, int, int], None], Callable[[], None]]:
-    """A listener for `ntrader.progress`, and what clears its line at the end.
+def progress_line(unit: str = "bars") -> tuple[Callable[[str, int, int], None], Callable[[], None]]:
+    """A listener for `ntrader.progress`, and what clears its line at the end; `unit` is what a stage counts.
 
     One line that is written over on a terminal; elsewhere a line for each stage.
     """
@@ -171,7 +171,7 @@ def progress_line() -> tuple[Callable[[str, int, int], None], Callable[[], None]
     def show(stage: str, done: int, total: int) -> None:
         nonlocal last
         if live:
-            share = f" {done / total:.0%} of {total:,} bars" if total else ""
+            share = f" {done / total:.0%} of {total:,} {unit}" if total else ""
             sys.stderr.write(f"\r\x1b[2K{stage}{share} ...")
             sys.stderr.flush()
         elif stage != last:

@@ -58,9 +58,22 @@ def load_bars(config: DataConfig, home: Path) -> Bars:
     be fed, ConfigError for synthetic bars without both ends, AmbiguousError as `resolve_source` does.
     """
     config = resolve_source(config, home)
+    return of_period(load_series(config, home), config)
+
+
+def load_series(config: DataConfig, home: Path) -> Bars:
+    """All checked bars of the source of a resolved config; synthetic ones are drawn for its period only.
+
+    Raises as `load_bars` does.
+    """
     bars = _load(config, home)
     check(bars)
-    bars = bars if config.source == "synthetic" else _cut(bars, config)
+    return bars
+
+
+def of_period(series: Bars, config: DataConfig) -> Bars:
+    """Of what `load_series` returned, the bars that close from `start` to `end`. Raises as `load_bars` does."""
+    bars = series if config.source == "synthetic" else _cut(series, config)
     check_since_1970(bars)
     return bars
 
