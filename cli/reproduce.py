@@ -284,6 +284,10 @@ def _say_code(explanation: Explanation) -> None:
             say(f"    ... {len(lines) - _SHOWN_LINES:,} more lines")
 
 
+def _lines(number: int) -> str:
+    return f"{number:,} line{'' if number == 1 else 's'}"
+
+
 def _say_divergence(divergence: Divergence) -> None:
     say(f"The first event that differs: {divergence.kind} {divergence.number:,} at {_time(divergence.time)}")
     say_pairs([("original", _event(divergence.original)), ("new", _event(divergence.new))])

@@ -14,7 +14,7 @@ from prefect import flow
 
 from ntrader import progress
 from ntrader.config import RunRequest
-from ntrader.errors import DatabaseError, NtraderError
+from ntrader.errors import DatabaseError, NtraderError, RunError
 from ntrader.results import Execution, Metrics
 from ntrader.settings import Settings, load_settings
 from ntrader.signals import undisturbed
@@ -61,7 +61,7 @@ def backtest(
     if save:
         start_run(settings, run)
     began = time.monotonic()
-    with recorded(settings, run_id, save=save):
+    with recorded(settings, run_id, save=save, keep_data=keep_data):
         execution = run_backtest(config, settings.home)
         metrics = compute_metrics(execution.result, config.annualization)
         if save:
@@ -75,7 +75,7 @@ def backtest(
 
 
 @contextmanager
-def recorded(settings: Settings, run_id: UUID, *, save: bool) -> Iterator[None]:
+def recorded(settings: Settings, run_id: UUID, *, save: bool, keep_data: bool = True) -> Iterator[None]:
     """Whatever happens inside is written down: an error as failed, an interruption as interrupted."""
     if not save:
         yield
@@ -90,7 +90,7 @@ def recorded(settings: Settings, run_id: UUID, *, save: bool) -> Iterator[None]:
         error.message = f"the result of run {run_id} was not saved: {error.message}"
         raise
     except Exception as error:
-        save_failure(settings, run_id, failure_of(error))
+        save_failure(settings, run_id, failure_of(error), keep_data=keep_data)
         raise
     except BaseException as interruption:
         # Prefect is being torn down: no task can be started any more. A second Ctrl-C must not stop the record.
@@ -103,7 +103,8 @@ def failure_of(error: BaseException) -> Failure:
     """An error as it is stored; what is no Exception (Ctrl-C, SIGTERM) interrupted the run."""
     trace = getattr(error, "traceback_text", None) or "".join(traceback.format_exception(error))
     if isinstance(error, Exception):
-        return Failure("failed", type(error).__name__, str(error) or type(error).__name__, trace)
+        known = (error.fingerprints, error.inputs) if isinstance(error, RunError) else (None, None)
+        return Failure("failed", type(error).__name__, str(error) or type(error).__name__, trace, *known)
     # Our Interruption has the signal's number as `number`, Prefect's own as `signal`.
     number = getattr(error, "number", None) or getattr(error, "signal", None)
     cause = signal.Signals(number).name if number else type(error).__name__

@@ -5,6 +5,11 @@ The command line maps these classes to exit codes (`cli/main.py`); nothing below
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ntrader.results import Fingerprints, Inputs
+
 
 class NtraderError(Exception):
     """Anything ntrader raises on purpose.
@@ -56,7 +61,10 @@ class AmbiguousError(NtraderError):
 
 
 class RunError(NtraderError):
-    """A backtest could not be carried out. The run is recorded as failed."""
+    """A backtest could not be carried out. The run is recorded as failed, with what went in as far as it is known."""
+
+    fingerprints: Fingerprints | None = None
+    inputs: Inputs | None = None
 
 
 class DataError(RunError):

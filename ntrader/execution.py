@@ -9,6 +9,7 @@ from ntrader.data.bars import Bars
 from ntrader.data.fingerprint import data_fingerprint
 from ntrader.data.load import load_bars
 from ntrader.engine import Progress, build_events, identity, simulate_events
+from ntrader.errors import RunError
 from ntrader.fingerprints import code, documents, fingerprints, result_digest
 from ntrader.resolve import resolve
 from ntrader.results import Execution, Inputs
@@ -31,19 +32,25 @@ def execute(
     """Over `bars`, or over those that the config asks for. `sources` is the text of the code that is importable, where
     that is not what the files say (see `ntrader.replay`).
 
-    Raises DataError where bars are missing or bad, StrategyError and EngineStoppedError from the engine.
+    Raises DataError where bars are missing or bad, StrategyError and EngineStoppedError from the engine; these say what
+    went in.
     """
     bars = load_bars(config.data, home) if bars is None else bars
-    events = build_events(config, bars)
-    result = simulate_events(config, events, progress)
+    events = build_events(config, bars)  # imports the strategy
     sources = code(config.strategy.path) if sources is None else sources
-    hashed = documents(sources, identity())
+    inputs = Inputs(sources, documents(sources, identity()), bars)
+    prints = fingerprints(config, data_fingerprint(bars), inputs.documents)
+    try:
+        result = simulate_events(config, events, progress)
+    except RunError as error:
+        error.fingerprints, error.inputs = prints, inputs
+        raise
     return Execution(
         result=result,
-        fingerprints=fingerprints(config, data_fingerprint(bars), hashed),
+        fingerprints=prints,
         result_digest=result_digest(result),
         first_bar=int(bars.times[0]),
         last_bar=int(bars.times[-1]),
         notes=(*bars.notes, *result.notes),
-        inputs=Inputs(sources, hashed, bars),
+        inputs=inputs,
     )

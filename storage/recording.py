@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from ntrader.background import every
 from ntrader.config import RunConfig, first_moment, last_moment, sha256
 from ntrader.errors import DatabaseError, NtraderError
-from ntrader.results import Execution, Fill, Metrics, Trade
+from ntrader.results import Execution, Fill, Fingerprints, Inputs, Metrics, Trade
 from ntrader.settings import Settings
 from storage.arrays import Column, register, steps
 from storage.database import transaction
@@ -74,12 +74,14 @@ class NewRun:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a run has no result. `status` is "failed" or "interrupted"."""
+    """Why a run has no result. `status` is "failed" or "interrupted"; what went in, where that is known."""
 
     status: str
     error_type: str
     message: str
     traceback: str | None
+    fingerprints: Fingerprints | None = None
+    inputs: Inputs | None = None
 
 
 def start_run(settings: Settings, run: NewRun) -> None:
@@ -140,7 +142,7 @@ def save_success(
                     keep_inputs(cursor, execution.fingerprints.data, execution.inputs, data=keep_data)
 
 
-def save_failure(settings: Settings, run_id: UUID, failure: Failure) -> None:
+def save_failure(settings: Settings, run_id: UUID, failure: Failure, *, keep_data: bool = True) -> None:
     """The final state of a run without a result; a run that is finished already stays as it is."""
     final = {
         "execution_status": failure.status,
@@ -148,8 +150,12 @@ def save_failure(settings: Settings, run_id: UUID, failure: Failure) -> None:
         "error_message": _storable(failure.message),
         "error_traceback": _storable(failure.traceback) if failure.traceback else None,
     }
+    prints = failure.fingerprints
     with transaction(settings) as connection:
-        _update(connection, _FINISH, run_id, final)
+        row_id = _update(connection, _FINISH, run_id, final | (_printed(prints) if prints else {}))
+        if row_id is not None and prints and failure.inputs:
+            with _cursor(connection) as cursor:
+                keep_inputs(cursor, prints.data, failure.inputs, data=keep_data)
 
 
 def unsaved_run(run: NewRun, execution: Execution, metrics: Metrics, seconds: float) -> StoredRun:
@@ -186,15 +192,18 @@ def _described(run: NewRun) -> dict[str, Any]:
 
 
 def _outcome(execution: Execution, metrics: Metrics) -> dict[str, Any]:
-    prints = asdict(execution.fingerprints)
     return {
         "execution_status": "success",
         "result_digest": execution.result_digest,
-        "run_key": prints.pop("run_key"),
-        **{f"{name}_fingerprint": value for name, value in prints.items()},
+        **_printed(execution.fingerprints),
         **_measured(metrics),
         "warnings": [_storable(note) for note in execution.notes],
     }
+
+
+def _printed(prints: Fingerprints) -> dict[str, str]:
+    values = asdict(prints)
+    return {"run_key": values.pop("run_key")} | {f"{name}_fingerprint": value for name, value in values.items()}
 
 
 def _finish(connection: Connection, run_id: UUID, final: dict[str, Any], digest: str) -> int | None:

@@ -45,5 +45,5 @@ def save_success(
     retry_delay_seconds=DATABASE_DELAYS,
     retry_condition_fn=worth_another_try,
 )
-def save_failure(settings: Settings, run_id: UUID, failure: Failure) -> None:
-    recording.save_failure(settings, run_id, failure)
+def save_failure(settings: Settings, run_id: UUID, failure: Failure, *, keep_data: bool = True) -> None:
+    recording.save_failure(settings, run_id, failure, keep_data=keep_data)
