@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from cli import data, db, doctor, history, run, services, sql, strategy
+from cli import compare, data, db, doctor, history, run, services, sql, strategy
 from cli.narrow import narrowed
 from cli.output import complain
 from ntrader.errors import (
@@ -55,6 +55,7 @@ app = typer.Typer(
 )
 app.command("run-backtest")(run.run_backtest)
 app.add_typer(history.app, name="history")
+app.command("compare")(compare.compare)
 app.add_typer(strategy.app, name="strategy")
 app.add_typer(data.app, name="data")
 app.add_typer(db.app, name="db")

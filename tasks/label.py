@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 ARTIFACT_KEY = "backtest-summary"
+COMPARISON_KEY = "comparison"
 
 
 def flow_run_id() -> UUID | None:
@@ -29,3 +30,8 @@ def label_flow_run(name: str, tags: list[str]) -> None:
 @task(name="publish-summary", cache_policy=NO_CACHE)
 def publish_summary(markdown: str, description: str) -> None:
     create_markdown_artifact(markdown=markdown, key=ARTIFACT_KEY, description=description)
+
+
+@task(name="publish-comparison", cache_policy=NO_CACHE)
+def publish_comparison(markdown: str, description: str) -> None:
+    create_markdown_artifact(markdown=markdown, key=COMPARISON_KEY, description=description)
