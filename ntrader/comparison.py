@@ -36,6 +36,7 @@ HEADLINES = ("total_return", "sharpe_ratio", "sortino_ratio", "max_drawdown", "w
 
 # The inputs of a run beside its config, each with one fingerprint.
 FINGERPRINTS = ("data", "code", "engine", "environment")
+_SECTIONS = ("strategy", "data", "instrument", "venue")
 _PARAMETERS = "strategy.parameters."
 _NAMED = 8
 
@@ -208,11 +209,17 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def compare_settings(configs: Sequence[Mapping[str, Any]]) -> tuple[Setting, ...]:
-    """Every setting that any of the configs has, in the order in which they come."""
+    """Every setting that any of the configs has: the strategy's, the data's, and so on, each by the alphabet."""
     flat = [flatten(config) for config in configs]
-    names = dict.fromkeys(name for settings in flat for name in settings)
+    names = sorted({name for settings in flat for name in settings}, key=_place)
     sections = {name[:dot] for name in names for dot, letter in enumerate(name) if letter == "."}
     return tuple(_setting(name, [_look_up(settings, name, name in sections) for settings in flat]) for name in names)
+
+
+def _place(name: str) -> tuple[int, str]:
+    """PostgreSQL keeps no order of keys: as a config is written, then."""
+    section = name.partition(".")[0]
+    return _SECTIONS.index(section) if section in _SECTIONS else len(_SECTIONS), name
 
 
 def _look_up(settings: Mapping[str, Any], name: str, is_section: bool) -> Any:

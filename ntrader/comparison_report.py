@@ -24,6 +24,7 @@ from ntrader.comparison import (
 
 UNDEFINED = "-"
 BEST = "*"
+IDENTITY, PERFORMANCE, BEST_PERFORMER, CAUSE = "Identity", "Performance", "Best Performer", "Cause"
 
 TITLES = {
     "total_return": "Total return",
@@ -81,7 +82,7 @@ def sections(comparison: Comparison, style: Style, *, everything: bool, deltas: 
         *([_in_common(comparison)] if everything else []),
         _performance(comparison, style, deltas=deltas),
         _best(comparison, style),
-        Section("Cause", notes=cause_lines(comparison)),
+        Section(CAUSE, notes=cause_lines(comparison)),
     ]
 
 
@@ -114,7 +115,7 @@ def _identity(comparison: Comparison) -> Section:
         for run, label in zip(comparison.runs, comparison.labels, strict=True)
         if run.error
     )
-    return Section("Identity", tuple((name, "left") for name in headings), tuple(rows), errors)
+    return Section(IDENTITY, tuple((name, "left") for name in headings), tuple(rows), errors)
 
 
 def _period(run: ComparedRun) -> str:
@@ -158,7 +159,7 @@ def _columns(first: str, labels: Sequence[str], side: Side) -> tuple[tuple[str, 
 
 def _performance(comparison: Comparison, style: Style, *, deltas: bool) -> Section:
     if not comparison.metrics:
-        return Section("Performance", notes=("None of the runs has a result.",))
+        return Section(PERFORMANCE, notes=("None of the runs has a result.",))
     columns: list[tuple[str, Side]] = [("Metric", "left")]
     for number, label in enumerate(comparison.labels):
         columns.append((label, "right"))
@@ -170,7 +171,7 @@ def _performance(comparison: Comparison, style: Style, *, deltas: bool) -> Secti
     marked = any(row.best for row in comparison.metrics)
     base = f"delta: the difference from {comparison.labels[comparison.baseline]}"
     notes = [f"{BEST} the best value"] * marked + [base] * deltas
-    return Section("Performance", tuple(columns), rows, ("; ".join(notes),) if notes else ())
+    return Section(PERFORMANCE, tuple(columns), rows, ("; ".join(notes),) if notes else ())
 
 
 def _cells(row: MetricRow, comparison: Comparison, style: Style, *, deltas: bool) -> list[str]:
@@ -189,8 +190,8 @@ def _best(comparison: Comparison, style: Style) -> Section:
     by_name = {row.name: row for row in comparison.metrics}
     rows = tuple(_winner(by_name[name], comparison.labels, style) for name in HEADLINES if name in by_name)
     if not rows:
-        return Section("Best Performer", notes=("None of the runs has a result.",))
-    return Section("Best Performer", (("Metric", "left"), ("Run", "left"), ("Value", "right")), rows)
+        return Section(BEST_PERFORMER, notes=("None of the runs has a result.",))
+    return Section(BEST_PERFORMER, (("Metric", "left"), ("Run", "left"), ("Value", "right")), rows)
 
 
 def _winner(row: MetricRow, labels: Sequence[str], style: Style) -> tuple[str, str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ntrader.comparison_report import BEST, Section
+from ntrader.comparison_report import BEST, BEST_PERFORMER, CAUSE, IDENTITY, PERFORMANCE, Section
 from ntrader.paired import DailySeries, common_days
 from ntrader.results import Floats, Times
 
@@ -30,15 +30,21 @@ section {{ background: #fff; border: 1px solid #e1e4e8; border-radius: 8px; padd
 .wide {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: 5px 14px 5px 0; text-align: left; white-space: nowrap; border-bottom: 1px solid #eef0f2; }}
-td.text {{ white-space: pre-wrap; overflow-wrap: anywhere; }}
+td.text {{ white-space: normal; overflow-wrap: anywhere; min-width: 150px; }}
 th {{ color: #57606a; font-weight: 600; border-bottom: 1px solid #d0d7de; }}
 th.right, td.right {{ text-align: right; padding: 5px 0 5px 22px; }}
 td.best {{ font-weight: 700; color: #116329; }}
 td.code {{ font-family: ui-monospace, 'DejaVu Sans Mono', Consolas, monospace; font-size: 13px; }}
 p.note {{ color: #424a53; margin: 10px 0 0; overflow-wrap: anywhere; }}
+.beside {{ display: flex; flex-wrap: wrap; gap: 0 18px; align-items: flex-start; }}
+.beside > section {{ flex: 0 1 auto; max-width: 100%; box-sizing: border-box; }}
+.stack {{ flex: 1 1 420px; min-width: 0; }}
+.warning p.note:first-child, h2 + p.note {{ margin-top: 0; }}
 .warning {{ background: #fff8e5; border-color: #e8d48b; }}
 """
-_CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
+_GIST = [CAUSE, BEST_PERFORMER]
+_BUTTONS = [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]]
+_CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtons": _BUTTONS}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,8 +67,11 @@ def comparison_page(
     """`baseline` is a position; without its curve there are no returns to pair. Texts may hold anything."""
     heading = f"<h1>{html.escape(title)}</h1><p class=runs>{html.escape(' · '.join(labels))}</p>"
     noted = [f"<section class=warning>{''.join(map(_paragraph, warnings))}</section>"] if warnings else []
-    body = [heading, *noted, *map(_table_section, sections[:1]), *_charts(runs, baseline)]
-    body += map(_table_section, sections[1:])
+    rest = [part.title for part in sections if part.title not in (IDENTITY, PERFORMANCE, *_GIST)]
+    # The columns of two runs leave room for everything.
+    beside, below = ([*_GIST, *rest], []) if len(labels) == 2 else (_GIST, rest)
+    body = [heading, *noted, *_tables(sections, [IDENTITY]), _beside(sections, beside)]
+    body += [*_charts(runs, baseline), *_tables(sections, below)]
     names = html.escape(f"{title}: {', '.join(labels)}")
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{names}</title>'
@@ -72,6 +81,16 @@ def comparison_page(
 
 
 # Tables
+
+
+def _tables(sections: Sequence[Section], titles: Sequence[str]) -> list[str]:
+    return [_table_section(section) for title in titles for section in sections if section.title == title]
+
+
+def _beside(sections: Sequence[Section], titles: Sequence[str]) -> str:
+    """The metrics, and beside them, where they leave room, what they come to."""
+    metrics, others = _tables(sections, [PERFORMANCE]), _tables(sections, titles)
+    return f"<div class=beside>{''.join(metrics)}<div class=stack>{''.join(others)}</div></div>"
 
 
 def _table_section(section: Section) -> str:
@@ -84,7 +103,7 @@ def _table_section(section: Section) -> str:
 
 def _cell(text: str, side: str) -> str:
     if side == "left":
-        return f"<td>{html.escape(text)}</td>" if len(text) <= 60 else f"<td class=text>{html.escape(text)}</td>"
+        return f"<td>{html.escape(text)}</td>" if len(text) <= 24 else f"<td class=text>{html.escape(text)}</td>"
     best = text.endswith(BEST)
     return f'<td class="right{" best" if best else ""}">{html.escape(text.rstrip())}</td>'
 
@@ -130,7 +149,7 @@ def _over_time(runs: Sequence[PlottedRun], baseline: int, *, falls: bool) -> dic
         _line(run, run.series.falls if falls else run.series.growth, shown, bold=run.position == baseline)
         for run in runs
     ]
-    layout = _layout(340 if falls else 420)
+    layout = _layout(340 if falls else 440)
     layout["xaxis"] |= {"type": "date", "hoverformat": "%Y-%m-%d"}
     layout["yaxis"] |= {"tickformat": ".0%" if falls else ",.4~r"}
     layout["hovermode"] = "x unified"
@@ -192,7 +211,7 @@ def _layout(height: int) -> dict[str, Any]:
     axis = {"gridcolor": "#e8eaed", "linecolor": "#d0d7de", "zeroline": False, "automargin": True, "showline": True}
     return {
         "height": height,
-        "margin": {"l": 64, "r": 16, "t": 10, "b": 44},
+        "margin": {"l": 64, "r": 16, "t": 34, "b": 40},
         "paper_bgcolor": "#fff",
         "plot_bgcolor": "#fff",
         "font": {"family": _FONT, "size": 13, "color": "#1b1f24"},
