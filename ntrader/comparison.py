@@ -177,7 +177,7 @@ def compare(runs: Sequence[ComparedRun], baseline: UUID | None = None) -> Compar
 def label_runs(runs: Sequence[ComparedRun]) -> tuple[str, ...]:
     """Short and different: the name a run was given, or as much of the Run ID as tells it from the others."""
     texts = [str(run.run_id) for run in runs]
-    length = next(length for length in (8, 13, 36) if len({text[:length] for text in texts}) == len(texts))
+    length = next((length for length in (8, 13) if len({text[:length] for text in texts}) == len(texts)), 36)
     return tuple(run.name or text[:length] for run, text in zip(runs, texts, strict=True))
 
 

@@ -29,10 +29,11 @@ h2 {{ font-size: 17px; margin: 0 0 12px; }}
 section {{ background: #fff; border: 1px solid #e1e4e8; border-radius: 8px; padding: 18px 20px; margin: 0 0 18px; }}
 .wide {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: 5px 14px 5px 0; text-align: left; white-space: nowrap; border-bottom: 1px solid #eef0f2; }}
+th, td {{ padding: 5px 20px 5px 0; text-align: left; white-space: nowrap; border-bottom: 1px solid #eef0f2; }}
 td.text {{ white-space: normal; overflow-wrap: anywhere; min-width: 150px; }}
 th {{ color: #57606a; font-weight: 600; border-bottom: 1px solid #d0d7de; }}
-th.right, td.right {{ text-align: right; padding: 5px 0 5px 22px; }}
+th.right, td.right {{ text-align: right; }}
+th:last-child, td:last-child {{ padding-right: 0; }}
 td.best {{ font-weight: 700; color: #116329; }}
 td.code {{ font-family: ui-monospace, 'DejaVu Sans Mono', Consolas, monospace; font-size: 13px; }}
 p.note {{ color: #424a53; margin: 10px 0 0; overflow-wrap: anywhere; }}
