@@ -37,6 +37,8 @@ HEADLINES = ("total_return", "sharpe_ratio", "sortino_ratio", "max_drawdown", "w
 # The inputs of a run beside its config, each with one fingerprint.
 FINGERPRINTS = ("data", "code", "engine", "environment")
 _SECTIONS = ("strategy", "data", "instrument", "venue")
+# Part of every bar: with another one the bars are not the same.
+_OF_BARS = frozenset({"data.symbol", "data.venue", "data.timeframe"})
 _PARAMETERS = "strategy.parameters."
 _NAMED = 8
 
@@ -106,9 +108,9 @@ class Verdict:
     """Whether a run's result differs from the baseline's, and why.
 
     `results` is "metrics" where fills, trades and equity are the same to the bit and only numbers derived from them
-    differ, "none" where a run has no result. `inputs` are those that differ; `without_effect` are settings of the
-    data that differ and lead to the same bars; `unknown` are fingerprints that are not recorded. `cause` is the one
-    input that differs, where there is but one and the results differ.
+    differ, "none" where a run has no result. `inputs` are those that differ; `without_effect` are those of them that
+    lead to the same bars; `unknown` are fingerprints that are not recorded. `cause` is the one input that differs,
+    where there is but one and the results differ.
     """
 
     run: int
@@ -122,7 +124,8 @@ class Verdict:
     @property
     def inexplicable(self) -> bool:
         """Whether results differ that nothing can have made different."""
-        return self.results in {"differ", "metrics"} and not self.inputs and not self.unknown
+        differ = self.results in {"differ", "metrics"}
+        return differ and len(self.inputs) == len(self.without_effect) and not self.unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,24 +277,27 @@ def _best(values: Sequence[Any], more: bool | None) -> tuple[int, ...]:
 
 def verdict(baseline: ComparedRun, other: ComparedRun, position: int = 1) -> Verdict:
     """`other` against `baseline`. A cause is named only where exactly one input differs."""
-    inputs, idle = differing_inputs(baseline, other)
+    inputs = differing_inputs(baseline, other)
+    idle = _without_effect(baseline, other, inputs)
+    # Settings that lead to the same bars have made no difference, but to tell which of several did is not theirs.
+    suspects = inputs if len(idle) < len(inputs) else ()
     unknown = tuple(
         name for name in FINGERPRINTS if baseline.fingerprints.get(name) is None or other.fingerprints.get(name) is None
     )
     results = _results(baseline, other)
-    alone = len(inputs) == 1 and not unknown and results in {"differ", "metrics"}
-    sentence = _without_result([baseline, other]) if results == "none" else _sentence(results, inputs, unknown)
-    if idle and results != "none":
-        sentence += f" ({_listed(idle)} {'differs' if len(idle) == 1 else 'differ'} too, but the bars are the same)"
-    return Verdict(position, results, inputs, idle, unknown, inputs[0] if alone else None, sentence)
+    alone = len(suspects) == 1 and not unknown and results in {"differ", "metrics"}
+    if results == "none":
+        sentence = _without_result([baseline, other])
+    else:
+        sentence = _sentence(results, inputs if results == "identical" else suspects, unknown) + _idle_note(idle)
+    return Verdict(position, results, inputs, idle, unknown, suspects[0] if alone else None, sentence)
 
 
-def differing_inputs(baseline: ComparedRun, other: ComparedRun) -> tuple[tuple[InputDifference, ...], tuple[str, ...]]:
-    """The inputs that differ, and the settings that differ without being one.
+def differing_inputs(baseline: ComparedRun, other: ComparedRun) -> tuple[InputDifference, ...]:
+    """Settings by their names, and fingerprints by what they are of.
 
-    Settings under `data` say which bars to use and reach a run in no other way. Where they differ, other bars follow
-    and are no second input; where the bars are the same nevertheless, they are none at all. In the same way other
-    code follows from another `strategy.path`.
+    Settings under `data` say which bars to use: other bars follow from them and are no second input. In the same way
+    other code follows from another `strategy.path`.
     """
     settings = [
         InputDifference(setting.name, *setting.values)
@@ -299,20 +305,30 @@ def differing_inputs(baseline: ComparedRun, other: ComparedRun) -> tuple[tuple[I
         if setting.differs
     ]
     prints = {name: (baseline.fingerprints.get(name), other.fingerprints.get(name)) for name in FINGERPRINTS}
-    before, after = prints["data"]
-    idle = tuple(found.name for found in settings if _is_data(found) and before is not None and before == after)
-    inputs = [found for found in settings if found.name not in idle]
-    follows = {"data": any(map(_is_data, inputs)), "code": any(found.name == "strategy.path" for found in inputs)}
-    inputs += [
+    follows = {
+        "data": any(found.name.startswith("data.") for found in settings),
+        "code": any(found.name == "strategy.path" for found in settings),
+    }
+    others = [
         InputDifference(name, *pair)
         for name, pair in prints.items()
         if None not in pair and pair[0] != pair[1] and not follows.get(name)
     ]
-    return (*inputs, *_config_itself(baseline, other, settings)), idle
+    return (*settings, *others, *_config_itself(baseline, other, settings))
 
 
-def _is_data(difference: InputDifference) -> bool:
-    return difference.name.startswith("data.")
+def _without_effect(baseline: ComparedRun, other: ComparedRun, inputs: Sequence[InputDifference]) -> tuple[str, ...]:
+    """Settings under `data` reach a run through its bars alone: with the same bars they have changed nothing."""
+    before, after = baseline.fingerprints.get("data"), other.fingerprints.get("data")
+    if before is None or before != after:
+        return ()
+    return tuple(found.name for found in inputs if found.name.startswith("data.") and found.name not in _OF_BARS)
+
+
+def _idle_note(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    return f" ({_listed(names)} {'differs, and leads' if len(names) == 1 else 'differ, and lead'} to the same bars)"
 
 
 def _config_itself(

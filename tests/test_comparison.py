@@ -130,15 +130,21 @@ def test_many_inputs_are_counted_and_not_all_named() -> None:
     assert " and 6 more)" in verdict(run(), other(config=config)).sentence
 
 
-def test_another_way_to_the_same_bars_is_no_input() -> None:
+def test_another_way_to_the_same_bars_is_no_cause() -> None:
     config = changed(data__path="/elsewhere.csv", strategy__parameters__fast_period=20)
 
     found = verdict(run(), other(config=config))
 
     assert found.sentence == (
-        "The results differ; caused by fast_period: 10 -> 20 (data.path differs too, but the bars are the same)"
+        "The results differ; 2 inputs differ (fast_period, data.path): the difference cannot be attributed to one of"
+        " them (data.path differs, and leads to the same bars)"
     )
-    assert found.without_effect == ("data.path",)
+    assert (found.cause, found.without_effect) == (None, ("data.path",))
+    same = verdict(run(), run(2, config=changed(data__path="/elsewhere.csv", data__start="2010-01-01")))
+    assert same.sentence == (
+        "The results are identical to the bit, although 2 inputs differ (data.path, data.start)"
+        " (data.path, data.start differ, and lead to the same bars)"
+    )
 
 
 def test_different_results_of_equal_inputs_are_said_loudly() -> None:
