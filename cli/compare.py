@@ -14,7 +14,7 @@ import typer
 from cli import complete
 from cli.comparison_data import document_text, flat
 from cli.formats import UNDEFINED, Format, destination, printable, write, write_aligned
-from cli.output import cell, day, number, percent, say_table, talk
+from cli.output import cell, day, say_table, talk
 from ntrader.comparison import Comparison, check_number
 from ntrader.comparison_report import Section, Side, Style, sections, title
 from storage.fields import FRACTIONS
@@ -217,6 +217,5 @@ def _significance_rows(label: str, found: Significance) -> list[tuple[str, ...]]
 def _interval_texts(name: str, interval: Interval | None) -> tuple[str, str, str]:
     if interval is None:
         return UNDEFINED, UNDEFINED, "not defined"
-    shown = percent if name in FRACTIONS else number
-    ends = f"{shown(interval.low)} to {shown(interval.high)}"
+    ends = f"{_delta(name, interval.low)} to {_delta(name, interval.high)}"
     return _delta(name, interval.estimate), ends, "yes" if interval.distinguishable else "not distinguishable"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pytest
 
@@ -20,14 +18,6 @@ def series(returns: Floats, first_day: int = 0) -> DailySeries:
 def noise(seed: int, days: int = 500) -> Floats:
     values: Floats = np.random.default_rng(seed).normal(0.0005, 0.01, days)
     return values
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _bootstrap() -> None:
-    """arch warns of its own imports with some versions of its libraries."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import arch.bootstrap  # noqa: F401
 
 
 def test_the_same_returns_are_exactly_the_same() -> None:

@@ -284,7 +284,7 @@ def test_significance_says_how_sure_one_can_be(here: Here, long_pair: tuple[str,
     answer = here("compare", *long_pair, "--significance")
 
     squeezed = re.sub(" +", " ", answer.out)
-    assert "Mean return a year +252.00 pp 252.00% to 252.00% yes" in squeezed
+    assert "Mean return a year +252.00 pp +252.00 pp to +252.00 pp yes" in squeezed
     assert f"{long_pair[1][:8]} 200 " in squeezed
     assert here("compare", *long_pair, "--significance").out == answer.out
     (found,) = json.loads(here("compare", *long_pair, "--significance", "--json").out)["significance"]
@@ -300,7 +300,7 @@ def test_equal_runs_are_not_distinguishable(here: Here, environment: Settings) -
     out = here("compare", *runs, "--significance").out
 
     assert out.count("not distinguishable") == 2
-    assert "0.00% to 0.00%" in out
+    assert "+0.00 pp to +0.00 pp" in out
 
 
 def test_too_few_days_are_a_line_and_no_error(here: Here, pair: tuple[str, str]) -> None:
