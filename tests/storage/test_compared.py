@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -47,7 +48,7 @@ def test_runs_come_with_all_that_is_compared(settings: Settings) -> None:
 
 def test_the_number_is_refused_before_anything_is_asked() -> None:
     with pytest.raises(ConfigError, match="1 run cannot"):
-        compare_runs(Settings(database_url="postgresql://nowhere.invalid/x"), ["@last"])
+        compare_runs(Settings(home=Path("/nowhere"), database_url="postgresql://nowhere.invalid/x"), ["@last"])
 
 
 def test_what_is_not_there_is_said(settings: Settings) -> None:
