@@ -175,11 +175,11 @@ def _performance(comparison: Comparison, style: Style, *, deltas: bool) -> Secti
 
 
 def _cells(row: MetricRow, comparison: Comparison, style: Style, *, deltas: bool) -> list[str]:
-    """Every value ends in the mark or in a space, so that the digits stand below one another."""
+    """The mark comes first: digits that keep to the right stay below one another."""
     cells = []
     for number, value in enumerate(row.values):
         shown = UNDEFINED if value is None else style.value(row.name, value)
-        cells.append(f"{shown}{BEST if number in row.best else ' '}")
+        cells.append(f"{BEST}{shown}" if number in row.best else shown)
         if deltas and number != comparison.baseline:
             delta = row.deltas[number]
             cells.append(UNDEFINED if delta is None else style.delta(row.name, delta))
@@ -226,7 +226,7 @@ def _table(section: Section) -> str:
         return ""
     rules = ["---:" if side == "right" else "---" for _, side in section.columns]
     lines = [[escaped(name) for name, _ in section.columns], rules]
-    lines += [[escaped(cell.strip()) for cell in row] for row in section.rows]
+    lines += [[escaped(cell) for cell in row] for row in section.rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -105,8 +105,8 @@ def _table_section(section: Section) -> str:
 def _cell(text: str, side: str) -> str:
     if side == "left":
         return f"<td>{html.escape(text)}</td>" if len(text) <= 24 else f"<td class=text>{html.escape(text)}</td>"
-    best = text.endswith(BEST)
-    return f'<td class="right{" best" if best else ""}">{html.escape(text.rstrip())}</td>'
+    best = text.startswith(BEST)
+    return f'<td class="right{" best" if best else ""}">{html.escape(text)}</td>'
 
 
 def _paragraph(text: str) -> str:

@@ -345,7 +345,7 @@ def test_markdown_has_fractions_and_harmless_texts() -> None:
 
     assert "<script>" not in page
     assert "%" not in page
-    assert "| Total return | 0.5000\\* | - | - |" in page
+    assert "| Total return | \\*0.5000 | - | - |" in page
     lines = [line for line in page.splitlines() if line.startswith("|")]
     assert {line.replace("\\|", "").count("|") for line in lines} == {8, 5, 4}
     assert "00000002 failed: x" in page

@@ -16,7 +16,7 @@ from ntrader.results import EquityCurve
 from tests.factories import DAY, START
 
 SECTIONS = [
-    Section(PERFORMANCE, (("Metric", "left"), ("a", "right")), (("Total return", "5.00%*"), ("Trades", "7 "))),
+    Section(PERFORMANCE, (("Metric", "left"), ("a", "right")), (("Total return", "*5.00%"), ("Trades", "7"))),
     Section(CAUSE, notes=("x < y",)),
 ]
 EVIL = "<img src=x onerror=alert(1)> & 数"
@@ -97,6 +97,6 @@ def test_it_repeats() -> None:
 
 
 def test_the_best_is_marked() -> None:
-    assert '<td class="right best">5.00%*</td>' in page()
+    assert '<td class="right best">*5.00%</td>' in page()
     assert '<td class="right">7</td>' in page()
     assert "beware &lt;i&gt;" in page()

@@ -73,7 +73,7 @@ def test_a_comparison_reads_like_the_layout(here: Here, pair: tuple[str, str]) -
     assert f"golden (baseline) {pair[0]} SMA Crossover TEST 2020-01-01 to 2020-01-03 success" in squeezed
     assert "\nstrategy.parameters.fast_period 10 20\n" in squeezed
     assert "venue.fees.rate" not in squeezed
-    assert "\nTotal return 2.00% 5.00%*\n" in squeezed
+    assert "\nTotal return 2.00% *5.00%\n" in squeezed
     assert f"\nTotal return {pair[1][:8]} 5.00%\n" in squeezed
     assert answer.out.endswith("\nCause\n\nThe results differ; caused by fast_period: 10 -> 20\n")
     assert "delta" not in answer.out
@@ -83,8 +83,8 @@ def test_deltas_are_against_the_baseline(here: Here, pair: tuple[str, str]) -> N
     answer = here("compare", *pair, "--baseline", "@last")
 
     squeezed = re.sub(" +", " ", answer.out)
-    assert "\nTotal return 2.00% -3.00 pp 5.00%*\n" in squeezed
-    assert "\nFinal balance 102,000.00 -3,000.00 105,000.00*\n" in squeezed
+    assert "\nTotal return 2.00% -3.00 pp *5.00%\n" in squeezed
+    assert "\nFinal balance 102,000.00 -3,000.00 *105,000.00\n" in squeezed
     assert "\nTrades 1 +0 1\n" in squeezed
     assert "caused by fast_period: 20 -> 10" in squeezed
     assert f"{pair[1][:8]} (baseline)" in squeezed
