@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from ntrader.results import EquityCurve, Fill
@@ -12,14 +13,19 @@ from storage.database import reading
 
 def read_curve(settings: Settings, run_id: UUID) -> EquityCurve | None:
     """The curve as it was saved; None where the run has none."""
+    return read_curves(settings, [run_id]).get(run_id)
+
+
+def read_curves(settings: Settings, run_ids: Sequence[UUID]) -> dict[UUID, EquityCurve]:
+    """The curves of many runs by Run ID; a run that has none is not there."""
     with reading(settings) as connection:
-        row = connection.execute(
-            "SELECT array_send(c.steps) AS steps, array_send(c.equity) AS equity"
-            " FROM equity_curves c JOIN backtest_runs r ON r.id = c.backtest_run_id WHERE r.run_id = %s",
-            [run_id],
+        rows = connection.execute(
+            "SELECT r.run_id, array_send(c.steps) AS steps, array_send(c.equity) AS equity"
+            " FROM equity_curves c JOIN backtest_runs r ON r.id = c.backtest_run_id WHERE r.run_id = ANY(%s)",
+            [list(run_ids)],
             binary=True,
-        ).fetchone()
-    return EquityCurve(times(decode(row["steps"])), decode(row["equity"])) if row else None
+        ).fetchall()
+    return {row["run_id"]: EquityCurve(times(decode(row["steps"])), decode(row["equity"])) for row in rows}
 
 
 def read_fills(settings: Settings, run_id: UUID) -> tuple[Fill, ...] | None:
