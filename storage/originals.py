@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from ntrader.config import build_config, canonical_json, sha256
 from ntrader.errors import ConfigError, DatabaseError
 from ntrader.results import EquityCurve, Fill, Fingerprints, RunResult
 from ntrader.settings import Settings
@@ -9,6 +12,8 @@ from ntrader.trades import round_trips
 from ntrader.verdict import Original
 from storage.curves import read_curve, read_fills
 from storage.runs import StoredRun
+
+_RESTORE = "Somebody changed it in the database: restore it from a backup."
 
 
 def read_original(settings: Settings, run: StoredRun) -> Original:
@@ -34,9 +39,24 @@ def read_original(settings: Settings, run: StoredRun) -> Original:
     if not original.is_whole:
         raise DatabaseError(
             f"the stored result of run {run.run_id} is not the one that was saved: its digest differs",
-            hint="Somebody changed it in the database: restore it from a backup.",
+            hint=_RESTORE,
+        )
+    if not _config_is_whole(run):
+        raise DatabaseError(
+            f"the stored config of run {run.run_id} is not the one that was saved: its fingerprint differs",
+            hint=_RESTORE,
         )
     return original
+
+
+def _config_is_whole(run: StoredRun) -> bool:
+    """As it is stored, where a later ntrader has other fields; or as it is read, where PostgreSQL writes a number in
+    another way."""
+    if sha256(canonical_json(run.config_snapshot)) == run.config_fingerprint:
+        return True
+    with suppress(ConfigError):
+        return sha256(build_config(run.config_snapshot).canonical_json()) == run.config_fingerprint
+    return False
 
 
 def _fingerprints(run: StoredRun) -> Fingerprints:
