@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from typing import Any
 
-from ntrader.config import build_config, canonical_json, sha256
+from ntrader.config import canonical_json, sha256
 from ntrader.errors import ConfigError, DatabaseError
 from ntrader.results import EquityCurve, Fill, Fingerprints, RunResult
 from ntrader.settings import Settings
@@ -14,6 +14,8 @@ from storage.curves import read_curve, read_fills
 from storage.runs import StoredRun
 
 _RESTORE = "Somebody changed it in the database: restore it from a backup."
+
+_LARGEST_EXACT = 2**53
 
 
 def read_original(settings: Settings, run: StoredRun) -> Original:
@@ -30,7 +32,7 @@ def read_original(settings: Settings, run: StoredRun) -> Original:
         raise DatabaseError(f"run {run.run_id} has no equity curve", hint="Restore it from a backup.")
     original = Original(
         run_id=run.run_id,
-        config_snapshot=run.config_snapshot,
+        config_snapshot=_config(run),
         fingerprints=_fingerprints(run),
         result_digest=run.result_digest,
         result=_result(run, curve, fills),
@@ -41,22 +43,28 @@ def read_original(settings: Settings, run: StoredRun) -> Original:
             f"the stored result of run {run.run_id} is not the one that was saved: its digest differs",
             hint=_RESTORE,
         )
-    if not _config_is_whole(run):
-        raise DatabaseError(
-            f"the stored config of run {run.run_id} is not the one that was saved: its fingerprint differs",
-            hint=_RESTORE,
-        )
     return original
 
 
-def _config_is_whole(run: StoredRun) -> bool:
-    """As it is stored, where a later ntrader has other fields; or as it is read, where PostgreSQL writes a number in
-    another way."""
-    if sha256(canonical_json(run.config_snapshot)) == run.config_fingerprint:
-        return True
-    with suppress(ConfigError):
-        return sha256(build_config(run.config_snapshot).canonical_json()) == run.config_fingerprint
-    return False
+def _config(run: StoredRun) -> dict[str, Any]:
+    """The stored one, if it is what was hashed: a later ntrader may well read other fields out of it."""
+    for snapshot in (run.config_snapshot, _with_large_floats(run.config_snapshot)):
+        if sha256(canonical_json(snapshot)) == run.config_fingerprint:
+            return dict(snapshot)
+    raise DatabaseError(
+        f"the stored config of run {run.run_id} is not the one that was saved: its fingerprint differs",
+        hint=_RESTORE,
+    )
+
+
+def _with_large_floats(value: Any) -> Any:
+    """PostgreSQL writes 1e+16 as 10000000000000000, which is read as an integer."""
+    if isinstance(value, dict):
+        return {name: _with_large_floats(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_large_floats(inner) for inner in value]
+    large = isinstance(value, int) and abs(value) > _LARGEST_EXACT
+    return float(value) if large else value
 
 
 def _fingerprints(run: StoredRun) -> Fingerprints:
