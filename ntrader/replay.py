@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from ntrader.errors import NtraderError, RunError
@@ -127,6 +127,9 @@ class _Kept(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     def get_source(self, fullname: str) -> str:
         # A folder without __init__.py has no text.
         return self._sources.get(fullname, "")
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_source(fullname), f"<kept {fullname}>")
 
     def is_package(self, fullname: str) -> bool:
         return self._is_above(fullname) or str(_file(fullname)).endswith("__init__.py")
