@@ -160,8 +160,10 @@ def _reproduce(settings: Settings, original: StoredRun, *, save: bool, data: boo
         )
     except Interruption:
         clear()
-        if save and find_run(settings, run_id):
-            talk(f"Run {run_id} is recorded as interrupted.")
+        run = find_run(settings, run_id) if save else None
+        if run is not None:
+            # Once the result is saved, only the search for the cause can be interrupted.
+            talk(f"Run {run_id} is recorded as {run.execution_status}.")
         raise
     finally:
         clear()
@@ -235,6 +237,8 @@ def _say_explanation(found: Reproduction, explanation: Explanation) -> None:
         say(f"  engine: nautilus_trader {old[0]} -> {new[0]}")
     for name, (old, new) in explanation.environment.items():
         say(f"  environment: {name} {old} -> {new}")
+    for problem in explanation.damaged:
+        say(f"  {problem}")
     say()
     if verdict.divergence is not None:
         _say_divergence(verdict.divergence)

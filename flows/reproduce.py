@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -20,7 +20,7 @@ from ntrader.data.bars import Bars
 from ntrader.data.fingerprint import daily_fingerprints
 from ntrader.diagnosis import Cause, conclude, plan
 from ntrader.differences import BarsDifference, SourcesDifference, diff_bars, diff_environment, diff_sources
-from ntrader.errors import ConfigError, DataError, NotFoundError, NtraderError
+from ntrader.errors import BadDataError, ConfigError, DataError, NotFoundError, NtraderError
 from ntrader.results import Execution, Inputs, Metrics
 from ntrader.settings import Settings, load_settings
 from ntrader.strategies.registry import identity
@@ -36,13 +36,16 @@ from tasks.load_config import load_stored_config
 from tasks.persist import save_success, start_run
 from tasks.run_backtest import run_backtest
 
+# The environment lists the libraries that compute; the engine is one of them.
+_ENGINE_IN_ENVIRONMENT = "libraries.nautilus-trader"
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """What moved in each input, as far as both sides are known, and which of it changed the result.
 
     `days` are those with other bars, where the bars themselves were not kept. `engine` is [version, high precision],
-    before and after.
+    before and after. `damaged` says what was kept and is not any more what it was.
     """
 
     cause: Cause
@@ -51,6 +54,7 @@ class Explanation:
     code: SourcesDifference | None
     engine: tuple[Any, Any] | None
     environment: dict[str, tuple[Any, Any]]
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +80,16 @@ class _Parts:
     sources: dict[str, str] | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Before:
+    """What is still there of the original's inputs; see `Explanation` for `damaged`."""
+
+    parts: _Parts
+    documents: dict[str, Any]
+    days: dict[str, bytes]
+    damaged: tuple[str, ...]
+
+
 @flow(name="reproduce", validate_parameters=True)
 def reproduce(
     run: str,
@@ -96,9 +110,12 @@ def reproduce(
     settings, run_id = load_settings(), run_id or uuid4()
     stored = get_run(settings, run)
     original = read_original(settings, stored)
-    parts = _kept_parts(settings, original, data=with_original_data, code=with_original_code)
+    parts = _Parts(
+        _kept_bars(settings, original) if with_original_data else None,
+        _kept_sources(settings, original) if with_original_code else None,
+    )
     name, _ = identity(stored.strategy_path)
-    with _kept_code_offered(settings, original):
+    with _kept_code_offered(settings, original, used=with_original_code):
         config = load_stored_config(original.config_snapshot, with_kept_code=parts.sources is not None)
     label_flow_run(
         f"Reproduce {title(stored.run_id, name, config)}",
@@ -110,7 +127,7 @@ def reproduce(
     if save:
         start_run(settings, new)
     began = time.monotonic()
-    with recorded(settings, run_id, save=save), _kept_data_offered(settings, original):
+    with recorded(settings, run_id, save=save), _kept_data_offered(settings, original, used=with_original_data):
         execution = run_backtest(config, settings.home, parts.bars, parts.sources)
         metrics = compute_metrics(execution.result, config.annualization)
         if save:
@@ -130,14 +147,14 @@ def reproduce(
 
 
 @contextmanager
-def _kept_code_offered(settings: Settings, original: Original) -> Iterator[None]:
+def _kept_code_offered(settings: Settings, original: Original, *, used: bool) -> Iterator[None]:
     """A strategy that is gone, or no longer takes its parameters, can be had again where its text was kept."""
     try:
         yield
     except ConfigError as error:
-        if kept.read_sources(settings, original.fingerprints.code) is not None:
-            run = str(original.run_id)[:8]
-            error.message = f"the strategy of run {original.run_id} cannot be run any more: {error.message}"
+        run = str(original.run_id)[:8]
+        error.message = f"the strategy of run {original.run_id} cannot be run any more: {error.message}"
+        if not used and _tried(kept.read_sources, settings, original.fingerprints.code) is not None:
             error.hint = (
                 f"Its code was kept: add --with-original-code, or look at it: `ntrader history show {run} --code`."
             )
@@ -145,13 +162,34 @@ def _kept_code_offered(settings: Settings, original: Original) -> Iterator[None]
 
 
 @contextmanager
-def _kept_data_offered(settings: Settings, original: Original) -> Iterator[None]:
+def _kept_data_offered(settings: Settings, original: Original, *, used: bool) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        if kept.read_bars(settings, original.fingerprints.data) is not None:
+        if not used and _tried(kept.read_bars, settings, original.fingerprints.data) is not None:
             error.hint = "The bars of the original were kept: add --with-original-data."
         raise
+
+
+def _kept_bars(settings: Settings, original: Original) -> Bars:
+    bars = kept.read_bars(settings, original.fingerprints.data)
+    if bars is None:
+        raise NotFoundError(
+            f"the bars of run {original.run_id} were not kept:"
+            " it was run with --no-keep-data, or before ntrader kept them",
+            hint="Without --with-original-data it runs over the bars there are now.",
+        )
+    return bars
+
+
+def _kept_sources(settings: Settings, original: Original) -> dict[str, str]:
+    sources = kept.read_sources(settings, original.fingerprints.code)
+    if sources is None:
+        raise NotFoundError(
+            f"the code of run {original.run_id} was not kept: it was run before ntrader kept it",
+            hint="Without --with-original-code it runs with the code there is now.",
+        )
+    return sources
 
 
 def explain(
@@ -159,25 +197,26 @@ def explain(
 ) -> Explanation:
     """Put the original inputs back, one at a time, and see which of them brings the original result back."""
     progress.report("Looking for the cause")
-    before = _kept_parts(settings, original, data=None, code=None)
-    there = {name: part for name, part in (("data", before.bars), ("code", before.sources)) if part is not None}
-    digests = {
-        chosen: _digest(
-            config,
-            settings.home,
-            replace(
-                parts if "code" not in chosen else replace(parts, sources=before.sources),
-                bars=before.bars if "data" in chosen else _bars_of(execution),
-            ),
-        )
-        for chosen in plan(verdict.moved, there)
-    }
-    cause = conclude(verdict.moved, there, original.result_digest, execution.result_digest, digests)
-    return _explanation(settings, original, execution, verdict, before, cause)
-
-
-def _bars_of(execution: Execution) -> Bars | None:
-    return execution.inputs.bars if execution.inputs else None
+    before = _before(settings, original, verdict)
+    inputs = execution.inputs
+    environment = _environment(before, inputs) if "environment" in verdict.moved else {}
+    moved = _counted(verdict.moved, environment)
+    there = {"data": before.parts.bars, "code": before.parts.sources}
+    known = [name for name, part in there.items() if part is not None]
+    digests = {}
+    for chosen in plan(moved, known):
+        bars = before.parts.bars if "data" in chosen else inputs.bars if inputs else None
+        sources = before.parts.sources if "code" in chosen else parts.sources
+        digests[chosen] = _digest(config, settings.home, _Parts(bars, sources))
+    return Explanation(
+        cause=conclude(moved, known, original.result_digest, execution.result_digest, digests),
+        data=diff_bars(before.parts.bars, inputs.bars) if before.parts.bars and inputs else None,
+        days=_days(before, inputs) if inputs else (),
+        code=diff_sources(before.parts.sources, inputs.sources) if before.parts.sources and inputs else None,
+        engine=_engine(before, inputs) if "engine" in verdict.moved else None,
+        environment=environment,
+        damaged=before.damaged,
+    )
 
 
 def _digest(config: RunConfig, home: Path, parts: _Parts) -> str | None:
@@ -187,50 +226,58 @@ def _digest(config: RunConfig, home: Path, parts: _Parts) -> str | None:
         return None
 
 
-def _kept_parts(settings: Settings, original: Original, *, data: bool | None, code: bool | None) -> _Parts:
-    """What was kept of the original; None means if it was. Raises NotFoundError where it has to be there and is not."""
-    prints = original.fingerprints
-    bars = kept.read_bars(settings, prints.data) if data is not False else None
-    sources = kept.read_sources(settings, prints.code) if code is not False else None
-    for wanted, part, what, why in (
-        (data, bars, "bars", "it was run with --no-keep-data, or before ntrader kept them"),
-        (code, sources, "code", "it was run before ntrader kept it"),
-    ):
-        if wanted and part is None:
-            raise NotFoundError(f"the {what} of run {original.run_id} were not kept: {why}")
-    return _Parts(bars, sources)
+def _before(settings: Settings, original: Original, verdict: Verdict) -> _Before:
+    """Only what has moved is read. What is damaged is as good as lost, and said."""
+    prints, moved, damaged = original.fingerprints, verdict.moved, list[str]()
+    bars = _tried(kept.read_bars, settings, prints.data, damaged) if "data" in moved else None
+    sources = _tried(kept.read_sources, settings, prints.code, damaged) if "code" in moved else None
+    documents: dict[str, Any] = {
+        name: document
+        for name in ("engine", "environment")
+        if name in moved and (document := _tried(_read_document, settings, getattr(prints, name), damaged)) is not None
+    }
+    days = kept.read_days(settings, prints.data) if "data" in moved and bars is None else None
+    return _Before(_Parts(bars, sources), documents, days or {}, tuple(damaged))
 
 
-def _explanation(
-    settings: Settings, original: Original, execution: Execution, verdict: Verdict, before: _Parts, cause: Cause
-) -> Explanation:
-    inputs = execution.inputs
-    old, new = _documents(settings, original), _loaded(inputs.documents if inputs else {})
-    moved = [name for name in ("engine", "environment") if name in verdict.moved and name in old]
-    return Explanation(
-        cause=cause,
-        data=diff_bars(before.bars, inputs.bars) if "data" in verdict.moved and before.bars and inputs else None,
-        days=_days(settings, original, inputs) if "data" in verdict.moved and not before.bars and inputs else (),
-        code=diff_sources(before.sources, inputs.sources)
-        if "code" in verdict.moved and before.sources and inputs
-        else None,
-        engine=(old["engine"], new["engine"]) if "engine" in moved else None,
-        environment=diff_environment(old["environment"], new["environment"]) if "environment" in moved else {},
-    )
+def _tried[T](
+    read: Callable[[Settings, str], T | None], settings: Settings, fingerprint: str, damaged: list[str] | None = None
+) -> T | None:
+    try:
+        return read(settings, fingerprint)
+    except BadDataError as error:
+        if damaged is not None:
+            damaged.append(error.message)
+        return None
 
 
-def _documents(settings: Settings, original: Original) -> dict[str, Any]:
-    prints = {name: getattr(original.fingerprints, name) for name in ("engine", "environment")}
-    found = kept.read_documents(settings, prints.values())
-    return {name: found[digest] for name, digest in prints.items() if digest in found}
+def _read_document(settings: Settings, fingerprint: str) -> Any:
+    return kept.read_documents(settings, [fingerprint]).get(fingerprint)
 
 
-def _loaded(documents: dict[str, str]) -> dict[str, Any]:
-    return {name: json.loads(text) for name, text in documents.items()}
+def _counted(moved: tuple[str, ...], environment: dict[str, tuple[Any, Any]]) -> tuple[str, ...]:
+    """Another version of the engine is no change of the environment besides."""
+    if "engine" in moved and environment.keys() == {_ENGINE_IN_ENVIRONMENT}:
+        return tuple(factor for factor in moved if factor != "environment")
+    return moved
 
 
-def _days(settings: Settings, original: Original, inputs: Inputs) -> tuple[str, ...]:
+def _environment(before: _Before, inputs: Inputs | None) -> dict[str, tuple[Any, Any]]:
+    if "environment" not in before.documents or inputs is None:
+        return {}
+    return diff_environment(before.documents["environment"], json.loads(inputs.documents["environment"]))
+
+
+def _engine(before: _Before, inputs: Inputs | None) -> tuple[Any, Any] | None:
+    if "engine" not in before.documents or inputs is None:
+        return None
+    return before.documents["engine"], json.loads(inputs.documents["engine"])
+
+
+def _days(before: _Before, inputs: Inputs) -> tuple[str, ...]:
     """Where the bars themselves were not kept: the days whose fingerprints differ."""
-    before = kept.read_days(settings, original.fingerprints.data) or {}
+    if not before.days:
+        return ()
+    then = before.days
     now = {day: bytes.fromhex(digest)[: kept.DIGEST_BYTES] for day, digest in daily_fingerprints(inputs.bars).items()}
-    return tuple(sorted(day for day in before.keys() | now.keys() if before.get(day) != now.get(day)) if before else ())
+    return tuple(sorted(day for day in then.keys() | now.keys() if then.get(day) != now.get(day)))

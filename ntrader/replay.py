@@ -7,12 +7,13 @@ import dataclasses
 import importlib
 import importlib.abc
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from ntrader.errors import NtraderError, RunError
@@ -51,23 +52,41 @@ def execute(
 
 
 def _replace(sources: Mapping[str, str]) -> None:
+    if os.getcwd() not in sys.path:  # where strategies are looked for
+        sys.path.insert(0, os.getcwd())
+    _require_compiled(sources)
     ours_changed = _ours_changed(sources)
-    for name in list(sys.modules):
-        top = name.partition(".")[0]
-        if (name in sources and top != "ntrader") or (ours_changed and top == "ntrader" and name not in _STAYING):
-            del sys.modules[name]
     kept = {
         name: text
         for name, text in sources.items()
-        if (ours_changed or name.partition(".")[0] != "ntrader") and not _COMPILED.fullmatch(text)
+        if (ours_changed or not _is_ours(name)) and not _COMPILED.fullmatch(text)
     }
-    sys.meta_path.insert(0, _Kept(kept))
+    finder = _Kept(kept)
+    for name in list(sys.modules):
+        if name not in _STAYING and (finder.has(name) or (ours_changed and _is_ours(name))):
+            del sys.modules[name]
+    sys.meta_path.insert(0, finder)
     importlib.invalidate_caches()
 
 
 def _ours_changed(sources: Mapping[str, str]) -> bool:
-    now = source_closure(["ntrader.engine", "ntrader.metrics"])
-    return any(now.get(name) != text for name, text in sources.items() if name.partition(".")[0] == "ntrader")
+    ours = {name: text for name, text in sources.items() if _is_ours(name)}
+    now = source_closure(ours)
+    return any(now.get(name) != text for name, text in ours.items())
+
+
+def _is_ours(name: str) -> bool:
+    return name.partition(".")[0] == "ntrader"
+
+
+def _require_compiled(sources: Mapping[str, str]) -> None:
+    """There is no text to run: the file itself has to be what it was."""
+    for name, text in sources.items():
+        if _COMPILED.fullmatch(text) and source_closure([name]).get(name) != text:
+            raise RunError(
+                f"the compiled module {name} is not what it was, and of compiled modules only the hash is kept",
+                hint=f"Build {name} as it was, or reproduce without --with-original-code.",
+            )
 
 
 def _rebuilt(bars: Any) -> Any:
@@ -88,21 +107,46 @@ class _Kept(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname not in self._sources or fullname in _STAYING:
+        if not self.has(fullname) or fullname in _STAYING:
             return None
         spec = importlib.util.spec_from_loader(fullname, self, origin="kept", is_package=self.is_package(fullname))
-        if spec is not None and spec.submodule_search_locations is not None:
+        if spec is None:
+            return None
+        file = _file(fullname)
+        if file is not None:
+            # A strategy may look for its files beside its own.
+            spec.origin, spec.has_location = file, True
+        if spec.submodule_search_locations is not None:
             # What was not kept, because nothing imported it, is still on the disk.
             spec.submodule_search_locations.extend(_folders(fullname))
         return spec
 
+    def has(self, fullname: str) -> bool:
+        return fullname in self._sources or self._is_above(fullname)
+
     def get_source(self, fullname: str) -> str:
-        return self._sources[fullname]
+        # A folder without __init__.py has no text.
+        return self._sources.get(fullname, "")
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_source(fullname), f"<kept {fullname}>")
 
     def is_package(self, fullname: str) -> bool:
+        return self._is_above(fullname) or str(_file(fullname)).endswith("__init__.py")
+
+    def _is_above(self, fullname: str) -> bool:
         return any(name.startswith(f"{fullname}.") for name in self._sources)
 
 
 def _folders(package: str) -> list[str]:
-    places = [Path(entry or ".") / Path(*package.split(".")) for entry in sys.path]
-    return [str(place) for place in places if place.is_dir()]
+    return [str(place) for place in _places(package) if place.is_dir()]
+
+
+def _file(module: str) -> str | None:
+    """Where the module would be, or is another now."""
+    files = (file for place in _places(module) for file in (place / "__init__.py", place.with_suffix(".py")))
+    return next((str(file) for file in files if file.is_file()), None)
+
+
+def _places(module: str) -> list[Path]:
+    return [Path(entry or ".") / Path(*module.split(".")) for entry in sys.path]

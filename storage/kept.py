@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from datetime import date
@@ -21,6 +22,7 @@ from storage.database import reading
 Cursor = psycopg.Cursor[Any]
 
 DIGEST_BYTES = 8
+_RESTORE = "Somebody changed it in the database: restore it from a backup."
 
 
 def keep_inputs(cursor: Cursor, data_fingerprint: str, inputs: Inputs, *, data: bool) -> None:
@@ -35,24 +37,28 @@ def keep_inputs(cursor: Cursor, data_fingerprint: str, inputs: Inputs, *, data: 
 
 
 def read_sources(settings: Settings, code_fingerprint: str) -> dict[str, str] | None:
-    """Source text by module; None where it was not kept."""
+    """Source text by module; None where it was not kept.
+
+    Raises BadDataError where what is stored is not what was hashed, as `read_documents` does.
+    """
     with reading(settings) as connection:
         cursor = connection.cursor(row_factory=psycopg.rows.tuple_row)
-        modules = _document(cursor, code_fingerprint)
-        if modules is None:
+        document = _texts(cursor, [code_fingerprint])
+        if not document:
             return None
-        found = _contents(cursor, modules.values())
+        modules: dict[str, str] = json.loads(document[code_fingerprint])
+        found = _texts(cursor, modules.values())
     if any(digest not in found for digest in modules.values()):
         return None
-    return {name: found[digest].decode("utf-8", "surrogatepass") for name, digest in modules.items()}
+    return {name: found[digest] for name, digest in modules.items()}
 
 
 def read_documents(settings: Settings, fingerprints: Iterable[str | None]) -> dict[str, Any]:
     """What is kept behind fingerprints of code, engine and environment, by fingerprint."""
     with reading(settings) as connection:
         cursor = connection.cursor(row_factory=psycopg.rows.tuple_row)
-        found = _contents(cursor, [each for each in fingerprints if each])
-    return {digest: json.loads(content) for digest, content in found.items()}
+        found = _texts(cursor, [each for each in fingerprints if each])
+    return {digest: json.loads(text) for digest, text in found.items()}
 
 
 def read_bars(settings: Settings, fingerprint: str) -> Bars | None:
@@ -72,7 +78,9 @@ def read_bars(settings: Settings, fingerprint: str) -> Bars | None:
     chunks = [found[digest] for digest in digests if digest in found]
     bars = join(symbol, venue, parse_timeframe(timeframe), chunks, f"kept with run data {fingerprint[:8]}")
     if data_fingerprint(bars) != fingerprint:
-        raise BadDataError(f"the kept bars of {symbol} are damaged: they do not have the fingerprint {fingerprint}")
+        raise BadDataError(
+            f"the kept bars of {symbol} are damaged: they do not have the fingerprint {fingerprint}", hint=_RESTORE
+        )
     return bars
 
 
@@ -129,10 +137,14 @@ def _add(cursor: Cursor, contents: dict[str, tuple[str, bytes]]) -> None:
         )
 
 
-def _document(cursor: Cursor, fingerprint: str) -> dict[str, str] | None:
-    found = _contents(cursor, [fingerprint])
-    document: dict[str, str] | None = json.loads(found[fingerprint]) if found else None
-    return document
+def _texts(cursor: Cursor, digests: Iterable[str]) -> dict[str, str]:
+    """Those that are there, each checked against its digest."""
+    texts = {}
+    for digest, content in _contents(cursor, digests).items():
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise BadDataError(f"the kept text {digest} is damaged: it does not have that digest", hint=_RESTORE)
+        texts[digest] = content.decode("utf-8", "surrogatepass")
+    return texts
 
 
 def _contents(cursor: Cursor, digests: Iterable[str]) -> dict[str, bytes]:

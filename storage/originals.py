@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ntrader.config import canonical_json, sha256
 from ntrader.errors import ConfigError, DatabaseError
 from ntrader.results import EquityCurve, Fill, Fingerprints, RunResult
 from ntrader.settings import Settings
@@ -9,6 +12,10 @@ from ntrader.trades import round_trips
 from ntrader.verdict import Original
 from storage.curves import read_curve, read_fills
 from storage.runs import StoredRun
+
+_RESTORE = "Somebody changed it in the database: restore it from a backup."
+
+_LARGEST_EXACT = 2**53
 
 
 def read_original(settings: Settings, run: StoredRun) -> Original:
@@ -25,7 +32,7 @@ def read_original(settings: Settings, run: StoredRun) -> Original:
         raise DatabaseError(f"run {run.run_id} has no equity curve", hint="Restore it from a backup.")
     original = Original(
         run_id=run.run_id,
-        config_snapshot=run.config_snapshot,
+        config_snapshot=_config(run),
         fingerprints=_fingerprints(run),
         result_digest=run.result_digest,
         result=_result(run, curve, fills),
@@ -34,9 +41,30 @@ def read_original(settings: Settings, run: StoredRun) -> Original:
     if not original.is_whole:
         raise DatabaseError(
             f"the stored result of run {run.run_id} is not the one that was saved: its digest differs",
-            hint="Somebody changed it in the database: restore it from a backup.",
+            hint=_RESTORE,
         )
     return original
+
+
+def _config(run: StoredRun) -> dict[str, Any]:
+    """The stored one, if it is what was hashed: a later ntrader may well read other fields out of it."""
+    for snapshot in (run.config_snapshot, _with_large_floats(run.config_snapshot)):
+        if sha256(canonical_json(snapshot)) == run.config_fingerprint:
+            return dict(snapshot)
+    raise DatabaseError(
+        f"the stored config of run {run.run_id} is not the one that was saved: its fingerprint differs",
+        hint=_RESTORE,
+    )
+
+
+def _with_large_floats(value: Any) -> Any:
+    """PostgreSQL writes 1e+16 as 10000000000000000, which is read as an integer."""
+    if isinstance(value, dict):
+        return {name: _with_large_floats(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_large_floats(inner) for inner in value]
+    large = isinstance(value, int) and abs(value) > _LARGEST_EXACT
+    return float(value) if large else value
 
 
 def _fingerprints(run: StoredRun) -> Fingerprints:

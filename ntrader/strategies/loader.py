@@ -244,7 +244,8 @@ def _normal(value: Any) -> Any:
         if not value.is_finite():
             raise ValueError(f"{value} is not finite")
         return plain_number(value)
-    return value
+    # PostgreSQL's JSON has no -0.0: what is stored must be what is run.
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def _parameter(field: Any, hint: Any) -> Parameter:
