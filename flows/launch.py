@@ -13,6 +13,7 @@ from uuid import UUID
 
 from ntrader import progress
 from ntrader.config import RunRequest, build_config, read_request
+from ntrader.environments import environment
 from ntrader.errors import RunError, ServiceError
 from ntrader.settings import Settings
 from ntrader.signals import interruptible
@@ -24,6 +25,7 @@ from tasks import server
 
 if TYPE_CHECKING:
     from flows.backtest import BacktestOutcome
+    from flows.canary import CanaryReport
     from flows.reproduce import Reproduction
     from flows.verify import Checked
 
@@ -79,6 +81,21 @@ def launch_verification(settings: Settings, runs: list[str]) -> list[Checked]:
 
         with connected(settings):
             return verify(runs)
+
+
+def launch_canary(settings: Settings, nautilus: str, runs: list[str], *, recreate: bool) -> CanaryReport:
+    """Run stored runs again with that version of Nautilus, saving nothing.
+
+    Its environment is made before any service is started: most of what can go wrong goes wrong there.
+    """
+    with interruptible():
+        with environment(settings.home, nautilus, recreate=recreate):
+            pass
+        server.prepare_client(settings)
+        from flows.canary import canary
+
+        with connected(settings):
+            return canary(nautilus, runs)
 
 
 @contextmanager
