@@ -81,7 +81,7 @@ def _first_line(text: str) -> str:
 
 def _conclude(found: CanaryReport) -> None:
     for name, (here, there) in found.besides.items():
-        talk(f"Besides Nautilus: {name.removeprefix('libraries.')} {here or 'absent'} -> {there or 'absent'}")
+        talk(f"Besides Nautilus: {name.removeprefix('libraries.')} {here or 'none'} here, {there or 'none'} there")
     counts = Counter(each.outcome for each in found.runs)
     outcomes = ", ".join(f"{counts[name]:,} {name}" for name in ("unchanged", "moved", "failed"))
     talk(f"nautilus_trader {found.nautilus}: {outcomes}.")

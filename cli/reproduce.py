@@ -127,9 +127,7 @@ def chosen(settings: Settings, runs: list[str], last: int | None, sweep: int | N
         return list(dict.fromkeys(runs))
     found = list_runs(settings, last or 1_000_000, Filters(statuses=("success",), sweep=sweep)).runs
     if not found:
-        raise NotFoundError(
-            "there is no successful run to run again", hint="`ntrader history list` shows what there is."
-        )
+        raise NotFoundError("there is no successful run", hint="`ntrader history list` shows what there is.")
     return [str(run.run_id) for run in found]
 
 

@@ -76,9 +76,7 @@ def canary(nautilus: str, runs: list[str]) -> CanaryReport:
             progress.report(f"Replaying {number:,} of {len(stored):,}")
             replayed.append(_replay(settings, engine, there, run))
     found = CanaryReport(there.nautilus, _besides(environment_here(), there.environment), replayed)
-    rows = [
-        (str(each.run_id), each.strategy_name, each.instrument_symbol, each.outcome, each.error) for each in replayed
-    ]
+    rows = [(str(it.run_id), it.strategy_name, it.instrument_symbol, it.outcome, it.error) for it in replayed]
     description = f"{len(rows)} runs with nautilus_trader {there.nautilus}"
     publish_summary(canary_summary(there.nautilus, rows), description, "canary", return_state=True)
     return found

@@ -13,7 +13,6 @@ from uuid import UUID
 
 from ntrader import progress
 from ntrader.config import RunRequest, build_config, read_request
-from ntrader.environments import environment
 from ntrader.errors import RunError, ServiceError
 from ntrader.settings import Settings
 from ntrader.signals import interruptible
@@ -88,6 +87,8 @@ def launch_canary(settings: Settings, nautilus: str, runs: list[str], *, recreat
 
     Its environment is made before any service is started: most of what can go wrong goes wrong there.
     """
+    from ntrader.environments import environment
+
     with interruptible():
         with environment(settings.home, nautilus, recreate=recreate):
             pass

@@ -29,10 +29,10 @@ from ntrader.fingerprints import environment as environment_here
 # What the core imports to run a backtest, besides Nautilus.
 _NEEDED = ("numpy", "pandas", "pyarrow", "msgspec", "pydantic", "pyyaml")
 _VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?(\+[a-z0-9.]+)?")
-_UNKNOWN = re.compile(r"no version of nautilus-trader==|nautilus-trader was not found|no wheels? ", re.IGNORECASE)
+_UNKNOWN = re.compile(r"no version of nautilus-trader==|nautilus-trader==\S+ has no (usable )?wheels?")
 _CONFLICT = "No solution found"
 # What uv draws around its messages, in one version or another.
-_ORNAMENTS = " \t×╰─▶│"
+_ORNAMENTS = " \t\u00d7╰─▶│"
 _MARKER = "ntrader-canary.json"
 
 
@@ -173,13 +173,11 @@ def _requirements(uv: list[str], env: str, version: str, pins: dict[str, str]) -
 
 
 def _resolve(uv: list[str], env: str, version: str, pins: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Pins bind what is needed, and make nothing needed."""
-    constraints = Path(env).with_name("constraints.txt")
-    constraints.write_text("".join(f"{name}=={pin}\n" for name, pin in pins.items()), encoding="utf-8")
-    wanted = "".join(f"{line}\n" for line in (f"nautilus-trader=={version}", *_NEEDED))
+    """Everything that is pinned gets installed: what is merely there is a part of the environment, too."""
+    pinned = (f"{name}=={pin}" for name, pin in pins.items())
+    wanted = "".join(f"{line}\n" for line in (f"nautilus-trader=={version}", *_NEEDED, *pinned))
     shape = ["--quiet", "--no-header", "--no-annotate", "--only-binary", "nautilus-trader"]
-    words = ["pip", "compile", *shape, "--python", env, "-c", str(constraints), "-"]
-    return _run([*uv, *words], wanted)
+    return _run([*uv, "pip", "compile", *shape, "--python", env, "-"], wanted)
 
 
 def _run(command: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
