@@ -65,7 +65,7 @@ class Canary:
 
     def describe(self) -> Description:
         """Raises RunError where the engine of ntrader does not run on that Nautilus."""
-        nautilus, environment = self._ask("ntrader.canary_worker:describe", (self._environment.version,))
+        nautilus, environment = self._ask("ntrader.canary_worker:describe", ())
         return Description(nautilus, environment)
 
     def replay(
@@ -76,9 +76,8 @@ class Canary:
         on_progress: Progress | None = None,
     ) -> Execution:
         """The stored config over `bars` and with the code `sources`; where they are None, with those there are now."""
-        target = "ntrader.canary_worker:execute" if sources is None else "ntrader.replay:execute"
-        arguments = (snapshot, self._home, bars, *(() if sources is None else (dict(sources),)))
-        execution: Execution = self._ask(target, arguments, on_progress)
+        arguments = (snapshot, self._home, bars, None if sources is None else dict(sources))
+        execution: Execution = self._ask("ntrader.canary_worker:execute", arguments, on_progress)
         return execution
 
     def close(self) -> None:

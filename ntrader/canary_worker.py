@@ -39,20 +39,33 @@ def main() -> None:
         answers.flush()
 
 
-def describe(asked: str) -> tuple[str, dict[str, object]]:
+def describe() -> tuple[str, dict[str, object]]:
     """The version of Nautilus that is there, and the environment; in a worker process."""
-    _import_engine(asked)
+    _import_engine()
     from ntrader.fingerprints import environment
 
     return importlib.metadata.version("nautilus-trader"), environment()
 
 
-def execute(snapshot: dict[str, Any], home: Path, bars: Any, progress: Callable[[int, int], None] | None = None) -> Any:
-    """With the code that is importable now; in a worker process."""
-    from ntrader import execution
+def execute(
+    snapshot: dict[str, Any],
+    home: Path,
+    bars: Any,
+    sources: dict[str, str] | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Any:
+    """With the code `sources`, or with that which is importable now; in a worker process."""
+    from ntrader import execution, replay
     from ntrader.resolve import restore
 
-    return execution.execute(restore(snapshot), home, bars, progress=progress)
+    try:
+        if sources is not None:
+            return replay.execute(snapshot, home, bars, sources, progress=progress)
+        return execution.execute(restore(snapshot), home, bars, progress=progress)
+    except NtraderError:
+        raise
+    except Exception as error:  # what a strategy raises is an error of ours by now
+        raise _refused(error) from error
 
 
 def _read(stream: BinaryIO, requests: SimpleQueue[_Request]) -> None:
@@ -72,31 +85,35 @@ def _outcome(target: str, arguments: tuple[Any, ...], answers: BinaryIO) -> tupl
     try:
         return "result", worker.call(target, *arguments, on_progress=None if describing else tell)
     except EngineKilledError as error:
-        return "error", (_refusal(*arguments) if describing else None) or error
+        return "error", (_refusal() if describing else None) or error
     except NtraderError as error:
         return "error", error
     finally:
         worker.kill()
 
 
-def _refusal(asked: str) -> RunError | None:
+def _refusal() -> RunError | None:
     """Why processes that load the engine do not even start."""
     try:
-        _import_engine(asked)
+        _import_engine()
     except RunError as error:
         return error
     return None
 
 
-def _import_engine(asked: str) -> None:
+def _import_engine() -> None:
     try:
         importlib.import_module("ntrader.execution")
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise RunError(
-            f"the engine of ntrader does not run on nautilus_trader {asked}: {reason}",
-            hint="ntrader has to be adapted to that version first.",
-        ) from error
+        raise _refused(error) from error
+
+
+def _refused(error: Exception) -> RunError:
+    nautilus = importlib.metadata.version("nautilus-trader")
+    return RunError(
+        f"the engine of ntrader does not run on nautilus_trader {nautilus}: {type(error).__name__}: {error}",
+        hint="ntrader has to be adapted to that version first.",
+    )
 
 
 if __name__ == "__main__":

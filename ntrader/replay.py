@@ -66,8 +66,9 @@ def _replace(sources: Mapping[str, str]) -> None:
 
 
 def _ours_changed(sources: Mapping[str, str]) -> bool:
-    now = source_closure(["ntrader.engine", "ntrader.metrics"])
-    return any(now.get(name) != text for name, text in sources.items() if name.partition(".")[0] == "ntrader")
+    ours = {name: text for name, text in sources.items() if name.partition(".")[0] == "ntrader"}
+    now = source_closure(sorted(ours))
+    return any(now.get(name) != text for name, text in ours.items())
 
 
 def _rebuilt(bars: Any) -> Any:
