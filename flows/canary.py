@@ -73,8 +73,8 @@ def canary(nautilus: str, runs: list[str]) -> CanaryReport:
         there = engine.describe()
         replayed = []
         for number, run in enumerate(stored, start=1):
-            progress.report(f"Replaying {number:,} of {len(stored):,}")
-            replayed.append(_replay(settings, engine, there, run))
+            stage = f"Replaying {number:,} of {len(stored):,}"
+            replayed.append(_replay(settings, engine, there, run, stage))
     found = CanaryReport(there.nautilus, _besides(environment_here(), there.environment), replayed)
     rows = [(str(it.run_id), it.strategy_name, it.instrument_symbol, it.outcome, it.error) for it in replayed]
     description = f"{len(rows)} runs with nautilus_trader {there.nautilus}"
@@ -82,13 +82,13 @@ def canary(nautilus: str, runs: list[str]) -> CanaryReport:
     return found
 
 
-def _replay(settings: Settings, engine: Canary, there: Description, run: StoredRun) -> Replayed:
+def _replay(settings: Settings, engine: Canary, there: Description, run: StoredRun, stage: str) -> Replayed:
     who = (run.run_id, run.strategy_name, run.instrument_symbol)
     try:
         original = read_original(settings, run)
         bars = kept.read_bars(settings, original.fingerprints.data)
         sources = kept.read_sources(settings, original.fingerprints.code)
-        verdict = judge(original, replay_run(engine, original.config_snapshot, bars, sources))
+        verdict = judge(original, replay_run(engine, original.config_snapshot, bars, sources, stage))
         return Replayed(*who, verdict, _also_moved(settings, original, verdict, there))
     except NtraderError as error:
         return Replayed(*who, None, error=error.message)

@@ -15,11 +15,9 @@ from ntrader.results import Execution
 
 @task(name="replay-run", cache_policy=NO_CACHE)
 def replay_run(
-    engine: Canary, snapshot: dict[str, Any], bars: Bars | None, sources: dict[str, str] | None
+    engine: Canary, snapshot: dict[str, Any], bars: Bars | None, sources: dict[str, str] | None, stage: str
 ) -> Execution:
-    """Not tried again, even where the process was killed: an engine that crashes is what one wants to know."""
-    return engine.replay(snapshot, bars, sources, _tell)
-
-
-def _tell(done: int, total: int) -> None:
-    progress.report("Replaying", done, total)
+    """`stage` is how progress calls it. Not tried again, even where the process was killed: an engine that crashes is
+    what one wants to know."""
+    progress.report(stage)
+    return engine.replay(snapshot, bars, sources, lambda done, total: progress.report(stage, done, total))
