@@ -32,10 +32,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     return engines.stand_in(tmp_path_factory.mktemp("canary"))
 
 
-@pytest.fixture
-def same(place: Environment, tmp_path: Path) -> Iterator[Canary]:
+@pytest.fixture(scope="module")
+def same(place: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canary]:
     """A canary with the engine that is installed here."""
-    with Canary(place, tmp_path) as canary:
+    with Canary(place, tmp_path_factory.mktemp("home")) as canary:
         yield canary
 
 
@@ -74,7 +74,7 @@ def test_it_says_what_it_is(same: Canary) -> None:
 
 
 def test_kept_code_runs_where_the_strategy_is_gone(
-    same: Canary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "code"
     folder.mkdir()
@@ -85,12 +85,13 @@ def test_kept_code_runs_where_the_strategy_is_gone(
     here = execute(config, tmp_path)
     module.unlink()
 
-    there = replayed(same, config, here)
+    with Canary(place, tmp_path) as canary:
+        there = replayed(canary, config, here)
+        with pytest.raises(UnknownStrategyError, match="vanishing"):
+            replayed(canary, config)
 
     assert there.result_digest == here.result_digest
     assert len(there.result.fills) == 2
-    with pytest.raises(UnknownStrategyError, match="vanishing"):
-        replayed(same, config)
 
 
 def test_a_strategy_in_the_current_folder_is_found(
@@ -106,9 +107,10 @@ def test_a_strategy_in_the_current_folder_is_found(
 
 
 def test_what_is_printed_does_not_get_between_the_answers(
-    same: Canary, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    place: Environment, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    there = replayed(same, scripted(tmp_path, {"2": "print", "3": "buy 5", "4": "print"}))
+    with Canary(place, tmp_path) as canary:
+        there = replayed(canary, scripted(tmp_path, {"2": "print", "3": "buy 5", "4": "print"}))
 
     assert len(there.result.fills) == 1
     captured = capfd.readouterr()
@@ -127,7 +129,7 @@ def test_progress_comes_back(same: Canary, tmp_path: Path) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
 
-    threading.Timer(1.0, stop.set).start()
+    threading.Timer(0.5, stop.set).start()
     with pytest.raises(KeyboardInterrupt):
         same.replay(config.snapshot(), None, None, hear)
 
@@ -294,7 +296,7 @@ def test_a_python_path_with_a_nautilus_of_its_own_is_left_out(
 # The other engine, for real
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def other(other_engine: engines.Making, home: Path) -> Iterator[Canary]:
     with environment(home, engines.OTHER) as there, Canary(there, home) as canary:
         yield canary
