@@ -91,7 +91,7 @@ def verify(
     from ntrader.settings import load_settings
 
     settings = load_settings()
-    wanted = _chosen(settings, runs or [], last, sweep)
+    wanted = chosen(settings, runs or [], last, sweep)
     show, clear = progress_line()
     progress.listen(show)
     try:
@@ -112,7 +112,7 @@ def verify(
         raise typer.Exit(DIFFERENT)
 
 
-def _chosen(settings: Settings, runs: list[str], last: int | None, sweep: int | None) -> list[str]:
+def chosen(settings: Settings, runs: list[str], last: int | None, sweep: int | None) -> list[str]:
     from ntrader.errors import ConfigError, NotFoundError
     from storage.conditions import Filters
     from storage.runs import list_runs
@@ -127,7 +127,7 @@ def _chosen(settings: Settings, runs: list[str], last: int | None, sweep: int | 
         return list(dict.fromkeys(runs))
     found = list_runs(settings, last or 1_000_000, Filters(statuses=("success",), sweep=sweep)).runs
     if not found:
-        raise NotFoundError("there is no successful run to verify", hint="`ntrader history list` shows what there is.")
+        raise NotFoundError("there is no successful run", hint="`ntrader history list` shows what there is.")
     return [str(run.run_id) for run in found]
 
 
@@ -136,9 +136,13 @@ def _checked_row(checked: Checked) -> list[Any]:
     who = [str(checked.run_id), checked.strategy_name, checked.instrument_symbol]
     if verdict is None:
         return [*who, "not run", UNDEFINED, checked.error]
-    first = verdict.divergence
-    where = f"{first.kind} {first.number:,} at {_time(first.time)}" if first else UNDEFINED
-    return [*who, "identical" if verdict.identical else "different", ", ".join(verdict.moved) or UNDEFINED, where]
+    said = "identical" if verdict.identical else "different"
+    return [*who, said, ", ".join(verdict.moved) or UNDEFINED, place(verdict.divergence)]
+
+
+def place(first: Divergence | None) -> str:
+    """`fill 12 at 2009-03-10 00:00:00 UTC`."""
+    return f"{first.kind} {first.number:,} at {_time(first.time)}" if first else UNDEFINED
 
 
 def _key(heading: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typer.testing import CliRunner
 from cli.main import EXIT_CODES_HELP, app
 
 TARGET = Path(__file__).parent / "cli.md"
+_PLAIN = {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
 HEAD = f"""# The command line
 
 Made from `--help` by `make docs`; edit the code, not this page.
@@ -31,11 +31,10 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ..
 
 
 def page() -> str:
-    os.environ.update(COLUMNS="100", TERM="dumb", NO_COLOR="1")
     parts = [HEAD]
     for path in commands(typer.main.get_command(app)):
         words = " ".join(("ntrader", *path))
-        text = CliRunner().invoke(app, [*path, "--help"], prog_name="ntrader", terminal_width=100).output
+        text = CliRunner().invoke(app, [*path, "--help"], prog_name="ntrader", terminal_width=100, env=_PLAIN).output
         lines = "\n".join(line.rstrip() for line in text.strip().splitlines())
         parts.append(f"## {words}\n\n```text\n{lines}\n```\n")
     return "\n".join(parts)

@@ -19,11 +19,12 @@ from ntrader.signals import interruptible
 from ntrader.strategies.registry import strategy_path
 from ntrader.worker import default_worker
 from storage import migrations
-from storage.runs import StoredRun, find_by_run_key
+from storage.runs import StoredRun, find_by_run_key, get_runs
 from tasks import server
 
 if TYPE_CHECKING:
     from flows.backtest import BacktestOutcome
+    from flows.canary import CanaryReport
     from flows.reproduce import Reproduction
     from flows.verify import Checked
 
@@ -79,6 +80,24 @@ def launch_verification(settings: Settings, runs: list[str]) -> list[Checked]:
 
         with connected(settings):
             return verify(runs)
+
+
+def launch_canary(settings: Settings, nautilus: str, runs: list[str], *, recreate: bool) -> CanaryReport:
+    """Run stored runs again with that version of Nautilus, saving nothing.
+
+    Its environment is made before Prefect is started: most of what can go wrong goes wrong there.
+    """
+    from ntrader.environments import environment
+
+    with interruptible():
+        wanted = [str(run.run_id) for run in get_runs(settings, runs)]
+        with environment(settings.home, nautilus, recreate=recreate):
+            pass
+        server.prepare_client(settings)
+        from flows.canary import canary
+
+        with connected(settings):
+            return canary(nautilus, wanted)
 
 
 @contextmanager

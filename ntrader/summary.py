@@ -63,6 +63,15 @@ def verification_summary(rows: Sequence[tuple[str, str, str, Verdict | None, str
     return "\n".join(lines)
 
 
+def canary_summary(nautilus: str, rows: Sequence[tuple[str, str, str, str, str | None]]) -> str:
+    """Of (Run ID, strategy, symbol, outcome, why it failed)."""
+    lines = [f"## nautilus_trader {nautilus}", "", "| Run | Strategy | Symbol | Result |", "|---|---|---|---|"]
+    for run_id, strategy, symbol, outcome, error in rows:
+        said = f"{outcome}: {error}" if error else outcome
+        lines.append(f"| `{run_id[:8]}` | {strategy} | {symbol} | {' '.join(said.replace('|', '/').split())} |")
+    return "\n".join(lines)
+
+
 def reproduction_summary(original: UUID, run_id: UUID, verdict: Verdict, cause: str | None) -> str:
     lines = [f"## {verdict_line(verdict).capitalize()}", "", f"Original `{original}`, reproduction `{run_id}`"]
     if verdict.moved:

@@ -163,7 +163,7 @@ class _Child:
         # The pipe may end a moment before the process does, and its own exit code is wanted.
         ended = bool(connection.wait([self._process.sentinel], _GOODBYE_SECONDS))
         self.kill()
-        cause, hint = _cause(self._process.exitcode) if ended else ("closed its connection", None)
+        cause, hint = how_it_ended(self._process.exitcode) if ended else ("closed its connection", None)
         return EngineKilledError(f"the process that ran the backtest {cause}", hint=hint)
 
 
@@ -244,7 +244,7 @@ def _folder() -> str | None:
         return None
 
 
-def _cause(code: int | None) -> tuple[str, str | None]:
+def how_it_ended(code: int | None) -> tuple[str, str | None]:
     if code is None or code >= 0:
         return f"ended with exit code {code}", None
     try:

@@ -20,6 +20,7 @@ from flows import launch
 from ntrader.settings import Settings
 from storage import database, local, migrations
 from tasks import server
+from tests import engines
 
 # A busy machine is no reason for a property to fail.
 hypothesis.settings.register_profile("ntrader", deadline=None)
@@ -84,6 +85,15 @@ def prefect_server(home: Path) -> Iterator[str]:
     yield server.ensure_server(Settings(home=home))
     # After the server is gone Prefect's client would try for more than a minute to send what it still holds.
     launch.finish()
+
+
+@pytest.fixture(scope="session")
+def other_engine(home: Path) -> engines.Making:
+    """A real environment with another Nautilus under `home`: some 20 seconds and a download, once a session."""
+    made = engines.make(home)
+    if "uv cannot make an environment" in made.errors:
+        pytest.skip(f"nautilus_trader {engines.OTHER} cannot be had here: {made.errors.splitlines()[-1]}")
+    return made
 
 
 @pytest.fixture(autouse=True)

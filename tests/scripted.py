@@ -65,6 +65,10 @@ class Scripted(Strategy):
                 self.kill_once()
             case ["hang"]:
                 self.hang()
+            case ["hang", "again"] if not os.path.exists(self.config.marker):
+                self.hang()
+            case ["hang", "again"]:
+                pass
             case ["print"]:
                 print("printed by the strategy")
             case [side, quantity, *rest]:
