@@ -19,7 +19,7 @@ from ntrader.data.bars import Bars
 from ntrader.data.checks import check
 from ntrader.data.csv_file import read_csv
 from ntrader.data.fingerprint import data_fingerprint
-from ntrader.fingerprints import result_digest
+from ntrader.digest import result_digest
 from ntrader.metrics import measure
 from ntrader.results import EquityCurve, RunResult
 

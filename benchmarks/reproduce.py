@@ -37,8 +37,8 @@ from benchmarks.engine import make_bars
 from ntrader.config import RunConfig, RunRequest
 from ntrader.data.chunks import split
 from ntrader.data.fingerprint import data_fingerprint
+from ntrader.digest import result_digest
 from ntrader.execution import execute
-from ntrader.fingerprints import result_digest
 from ntrader.metrics import measure
 from ntrader.resolve import resolve
 from ntrader.results import Execution, Inputs, RunResult

@@ -8,9 +8,10 @@ from ntrader.config import RunConfig, RunRequest
 from ntrader.data.bars import Bars
 from ntrader.data.fingerprint import data_fingerprint
 from ntrader.data.load import load_bars
+from ntrader.digest import result_digest
 from ntrader.engine import Progress, build_events, identity, simulate_events
 from ntrader.errors import RunError
-from ntrader.fingerprints import code, documents, fingerprints, result_digest
+from ntrader.fingerprints import code, documents, fingerprints
 from ntrader.resolve import resolve
 from ntrader.results import Execution, Inputs
 

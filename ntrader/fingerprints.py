@@ -1,26 +1,19 @@
-"""What went in and what came out, as sha256: five fingerprints, the run key over them, and the result digest."""
+"""What went in, as sha256: five fingerprints, and the run key over them."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import platform
 import re
-import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
-
-import numpy as np
 
 from ntrader.config import RunConfig, canonical_json, sha256
-from ntrader.results import Fill, Fingerprints, RunResult, Trade
+from ntrader.results import Fingerprints
 from ntrader.sources import source_closure
 
 # The libraries that compute a result; others (a linter, a web server) may change without changing it.
 _COMPUTING = ("nautilus-trader", "numpy", "pandas", "pyarrow", "msgspec")
-_DIGEST_FORMAT = b"ntrader-result-1"
 
 
 def fingerprints(config: RunConfig, data: str, documents: Mapping[str, str]) -> Fingerprints:
@@ -45,21 +38,6 @@ def code(strategy_path: str) -> dict[str, str]:
     return source_closure([strategy_path.partition(":")[0], "ntrader.engine", "ntrader.metrics"])
 
 
-def result_digest(result: RunResult) -> str:
-    """Over every fill, closed trade and equity point, bit by bit. Random ids are not part of a result."""
-    digest = hashlib.sha256(_DIGEST_FORMAT)
-    digest.update(struct.pack("<d", result.initial_capital))
-    for name, rows in (("fills", result.fills), ("trades", result.trades)):
-        digest.update(f"{name}:{len(rows)};".encode())
-        for row in rows:
-            digest.update(_packed(row))
-    curve = result.equity_curve
-    digest.update(f"equity:{len(curve)};".encode())
-    digest.update(np.ascontiguousarray(curve.times, dtype="<i8"))
-    digest.update(np.ascontiguousarray(curve.equity, dtype="<f8"))
-    return digest.hexdigest()
-
-
 @cache
 def environment() -> dict[str, object]:
     """Python, platform and the versions of the libraries that compute results, with what those need."""
@@ -70,24 +48,6 @@ def environment() -> dict[str, object]:
         "machine": platform.machine(),
         "libraries": dict(sorted(_versions(_COMPUTING))),
     }
-
-
-def _packed(row: Fill | Trade) -> bytes:
-    """The fields by their declared types: numbers in 8 bytes, text after its length; none runs into the next."""
-    return b"".join(_PACK[field.type](getattr(row, field.name)) for field in fields(row))  # type: ignore[index]
-
-
-def _packed_text(text: str) -> bytes:
-    data = text.encode()
-    return struct.pack("<q", len(data)) + data
-
-
-# Annotations are texts here, as `ntrader.results` has them.
-_PACK: dict[str, Callable[[Any], bytes]] = {
-    "int": struct.Struct("<q").pack,
-    "float": struct.Struct("<d").pack,
-    "str": _packed_text,
-}
 
 
 def _versions(names: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from ntrader.digest import result_digest
 from ntrader.divergence import Divergence, ReturnDifference, first_divergence, return_difference
-from ntrader.fingerprints import result_digest
 from ntrader.results import Execution, Fingerprints, RunResult
 
 # What a run depends on, in the order in which causes are looked for. The config is not among them: it is the stored

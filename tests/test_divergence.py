@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ntrader.digest import result_digest
 from ntrader.divergence import Divergence, ReturnDifference, first_divergence, return_difference
-from ntrader.fingerprints import result_digest
 from ntrader.results import EquityCurve, Fill, RunResult
 from tests.factories import DAY, START, run_result
 

@@ -9,9 +9,9 @@ import pytest
 
 from ntrader.config import RunConfig
 from ntrader.data.bars import Bars
+from ntrader.digest import result_digest
 from ntrader.engine import build_events, simulate, simulate_events
 from ntrader.errors import EngineStoppedError, StrategyError
-from ntrader.fingerprints import result_digest
 from ntrader.results import RunResult
 from tests import factories
 

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ntrader import fingerprints, sources
+from ntrader import digest, fingerprints, sources
 from ntrader.config import canonical_json, sha256
+from ntrader.digest import result_digest
 from ntrader.engine import identity
 from ntrader.fingerprints import (
     code,
     documents,
     environment,
-    result_digest,
 )
 from ntrader.results import EquityCurve, Fill, RunResult
 from ntrader.sources import reload_changed, remember, source_closure
@@ -308,7 +308,7 @@ def test_a_whole_number_is_the_same_as_the_float() -> None:
 def test_where_one_text_ends_and_the_next_begins_counts() -> None:
     one = dataclasses.replace(FILL, side="buy;", order_type="MARKET")
     two = dataclasses.replace(FILL, side="buy", order_type=";MARKET")
-    packed = {fingerprints._packed(row) for row in (one, two, FILL)}
+    packed = {digest._packed(row) for row in (one, two, FILL)}
     assert len(packed) == 3
     assert not any(a != b and b.startswith(a) for a in packed for b in packed)
 

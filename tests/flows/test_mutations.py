@@ -20,6 +20,7 @@ from flows.reproduce import Reproduction, reproduce
 from ntrader.config import RunConfig, canonical_json
 from ntrader.data.bars import parse_timeframe
 from ntrader.data.catalog import import_csv
+from ntrader.errors import DatabaseError
 from ntrader.fingerprints import fingerprints
 from ntrader.results import Execution
 from ntrader.settings import Settings
@@ -28,7 +29,7 @@ from storage.recording import NewRun, save_success, start_run
 from storage.runs import get_run
 from tasks.run_backtest import run_backtest
 from tests.factories import metrics_of
-from tests.flows.stored import Own, events, make_own
+from tests.flows.stored import Own, events, make_own, tamper
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -485,3 +486,27 @@ def test_a_shipped_strategy_of_a_former_version_is_run_as_it_was(what: str, own:
     assert found.explanation is not None
     assert found.explanation.code is not None
     assert [module.module for module in found.explanation.code.modules] == [SMA]
+
+
+@pytest.mark.parametrize("tampered", [False, True])
+def test_a_former_ntrader_that_told_other_trades_is_no_tampering(
+    tampered: bool, own: Own, environment: Settings
+) -> None:
+    """The digest is over those trades, and they cannot be told from the fills any more."""
+    config = sma(own, environment)
+    here = run_backtest.fn(config, environment.home)
+    assert here.inputs is not None
+    text = here.inputs.sources["ntrader.trades"]
+    former = here.inputs.sources | {"ntrader.trades": f"{text}\n\ndef round_trips(fills):\n    return (), 0.0\n"}
+    run = stored(environment, config, run_backtest.fn(config, environment.home, None, former))
+    if tampered:
+        tamper(environment, "UPDATE kept_contents SET content = content || '\\x20' WHERE kind = 'source'")
+        with pytest.raises(DatabaseError, match="is not the one that was saved"):
+            reproduce(run)
+        return
+
+    found = reproduce(run)
+
+    caused(found, "code", "code", "Caused by code alone: ")
+    # Fills and equity are the same: only what is told from them is not.
+    assert found.verdict.divergence is None

@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 
 from ntrader.config import sha256
+from ntrader.digest import result_digest
 from ntrader.engine import simulate
 from ntrader.errors import ConfigError, DatabaseError
-from ntrader.fingerprints import result_digest
 from ntrader.results import Execution, Fingerprints
 from ntrader.settings import Settings
 from storage import recording
