@@ -203,11 +203,12 @@ def _flat(config: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _say_reproduction(found: Reproduction) -> None:
+    from ntrader.comparison_report import TITLES
     from ntrader.summary import verdict_line
 
     before, after = found.original.metrics, found.metrics
     rows = [
-        [name, cell(name, getattr(before, name)), cell(name, getattr(after, name))]
+        [TITLES[name], cell(name, getattr(before, name)), cell(name, getattr(after, name))]
         for name in _METRICS
         if before is not None
     ]
@@ -260,17 +261,26 @@ def _say_explanation(found: Reproduction, explanation: Explanation) -> None:
 
 
 def _say_data(explanation: Explanation) -> None:
-    for day in explanation.days[:_SHOWN_DAYS]:
-        say(f"  data: the bars of {day} changed (the original ones were not kept)")
+    if explanation.days:
+        shown = ", ".join(explanation.days[:_SHOWN_DAYS])
+        rest = len(explanation.days) - _SHOWN_DAYS
+        more = f" and {rest:,} more" if rest > 0 else ""
+        say(f"  data: other bars on {shown}{more}; the original ones were not kept")
     data = explanation.data
     if data is None:
         return
-    where = (
-        f"{data.days[0]}" if len(data.days) == 1 else f"{len(data.days):,} days from {data.days[0]} to {data.days[-1]}"
-    )
-    say(f"  data: {data.changed:,} bars changed, {data.added:,} added, {data.removed:,} removed, on {where}")
+    counts = ((data.changed, "changed"), (data.added, "added"), (data.removed, "removed"))
+    said = ", ".join(f"{number:,} bar{'' if number == 1 else 's'} {what}" for number, what in counts if number)
+    if said:
+        first, last = data.days[0], data.days[-1]
+        say(f"  data: {said}, on {first if first == last else f'{len(data.days):,} days from {first} to {last}'}")
+    for name, old, new in data.names:
+        say(f"  data: {name} {old} -> {new}")
     for row in data.rows[:_SHOWN_BARS]:
         say(f"    {_time(row.time)}  {_bar(row.original, row.columns)} -> {_bar(row.new, row.columns)}")
+    rest = data.changed + data.added + data.removed - _SHOWN_BARS
+    if rest > 0:
+        say(f"    ... and {rest:,} more")
 
 
 def _bar(values: BarValues | None, columns: tuple[str, ...]) -> str:

@@ -60,7 +60,7 @@ def test_a_reproduction_says_what_was_stored_and_that_it_is_identical(
     assert said[0] == f"Reproducing run {first}"
     assert "Stored Configuration" in said
     assert any(own.strategy in line for line in said)
-    assert any(line.strip().startswith("total_return") for line in said)
+    assert any(line.strip().startswith("Total return") for line in said)
     assert said[-2].startswith("identical: ")
     counts = [word for word in said[-2].replace(",", "").split() if word.isdigit()]
     assert len(counts) == 3
@@ -126,7 +126,7 @@ def test_another_bar_is_shown_and_named(own: Own, first: str, here: Here) -> Non
     answer = here("reproduce", first)
 
     assert answer.code == 6
-    assert f"  data: 1 bars changed, 0 added, 0 removed, on {day}" in lines(answer)
+    assert f"  data: 1 bar changed, on {day}" in lines(answer)
     assert f"close {before!r} -> close {own.data.rows[day][3]!r}" in answer.out
     assert "different: Caused by data alone: " in answer.out
 
@@ -140,7 +140,7 @@ def test_bars_that_were_not_kept_are_named_by_their_days(own: Own, here: Here) -
     answer = here("reproduce", run)
 
     assert answer.code == 6
-    assert f"  data: the bars of {day} changed (the original ones were not kept)" in lines(answer)
+    assert f"  data: other bars on {day}; the original ones were not kept" in lines(answer)
     assert "different: Caused by data: " in answer.out
     refused = here("reproduce", run, "--with-original-data")
     assert refused.code == 3
