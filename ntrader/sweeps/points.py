@@ -123,7 +123,13 @@ def check_sweep(sweep: SweepConfig, known: Collection[str]) -> None:
             raise ConfigError(f"sweep.params: the strategy has no parameter {name!r}", hint=hint)
     usable = {*sweep.params, *sweep.base.strategy.parameters, "symbol"}
     for text in sweep.constraints:
-        require_known(parse_constraint(text), usable)
+        constraint = parse_constraint(text)
+        require_known(constraint, usable | {*known})
+        for name in sorted(constraint.names - usable):
+            raise ConfigError(
+                f"constraint {constraint.text!r} uses {name!r}, which has no value here",
+                hint=f"Give {name} a value under parameters.",
+            )
     first = next(points(sweep), None)
     if first is None:
         raise ConfigError(

@@ -230,6 +230,8 @@ def test_constraints_know_axes_and_what_the_base_gives() -> None:
     check_sweep(build({"params": {"a": [1, 2]}, "constraints": "a < b and symbol == 'AAPL'"}, b=2), ["a", "b"])
     message = checked(build({"params": {"a": [1, 2]}, "constraints": "a < bb"}, bbb=2), "a", "bbb")
     assert message == "constraint 'a < bb' uses 'bb', which is no parameter. Did you mean 'bbb'?"
+    message = checked(build({"params": {"a": [1, 2]}, "constraints": "a < b"}), "a", "b")
+    assert message == "constraint 'a < b' uses 'b', which has no value here. Give b a value under parameters."
 
 
 @pytest.mark.parametrize("sampler", ["grid", "random", "tpe"])
