@@ -13,6 +13,7 @@ import json
 import math
 import re
 import reprlib
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -99,7 +100,7 @@ VenueName = Annotated[str, AfterValidator(_venue)]
 Number = Annotated[float, AfterValidator(_without_sign)]
 
 
-class _Frozen(BaseModel):
+class FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
 
     @field_validator("*", mode="before")
@@ -112,7 +113,7 @@ class _Frozen(BaseModel):
         return value
 
 
-class StrategyConfig(_Frozen):
+class StrategyConfig(FrozenModel):
     """Which strategy, by its registered key or import path `package.module:Class`, and its parameters."""
 
     path: str = Field(description="A strategy's key (sma_crossover) or import path (my_package.mine:MyStrategy)")
@@ -122,11 +123,11 @@ class StrategyConfig(_Frozen):
     @classmethod
     def _parameters_are_plain(cls, parameters: dict[str, Any]) -> dict[str, Any]:
         for name, value in parameters.items():
-            _require_plain(name, value)
+            require_plain(name, value)
         return parameters
 
 
-class SyntheticConfig(_Frozen):
+class SyntheticConfig(FrozenModel):
     """A seeded geometric random walk, for trying things where no prices are at hand."""
 
     seed: int = Field(default=0, ge=0)
@@ -135,7 +136,7 @@ class SyntheticConfig(_Frozen):
     volatility: Number = Field(default=0.2, ge=0, le=5, description="Standard deviation of returns a year, a fraction")
 
 
-class DataConfig(_Frozen):
+class DataConfig(FrozenModel):
     """Which bars. Without `start` or `end`, all there are on that side; both ends are included."""
 
     symbol: Symbol = Field(min_length=1, max_length=64, description="Instrument symbol, such as AAPL")
@@ -159,7 +160,7 @@ class DataConfig(_Frozen):
         return self
 
 
-class FeesConfig(_Frozen):
+class FeesConfig(FrozenModel):
     """Commission charged at each fill, rounded half up to the account currency's smallest unit."""
 
     model: Literal["none", "per_share", "proportional", "fixed"] = "none"
@@ -167,7 +168,7 @@ class FeesConfig(_Frozen):
     minimum: Number = Field(default=0.0, ge=0, description="Smallest commission of one fill")
 
 
-class VenueConfig(_Frozen):
+class VenueConfig(FrozenModel):
     """The account and how orders are filled."""
 
     account_type: Literal["CASH", "MARGIN"] = "CASH"
@@ -186,13 +187,13 @@ class VenueConfig(_Frozen):
         return self
 
 
-class InstrumentConfig(_Frozen):
+class InstrumentConfig(FrozenModel):
     """How the instrument trades. Equities trade whole shares; prices are rounded to `price_precision` decimals."""
 
     price_precision: int = Field(default=4, ge=0, le=9)
 
 
-class RunConfig(_Frozen):
+class RunConfig(FrozenModel):
     """The complete input of one backtest; equal configs, data, code, engine and environment give equal results."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -215,7 +216,7 @@ class RunConfig(_Frozen):
         return canonical_json(self.snapshot())
 
 
-class RunRequest(_Frozen):
+class RunRequest(FrozenModel):
     """What a person asks for: a config file, overrides, or both. Overrides win."""
 
     config_path: str | None = Field(
@@ -262,7 +263,16 @@ def last_moment(moment: date) -> datetime:
 
 def read_request(request: RunRequest) -> dict[str, Any]:
     """The config file, if any, with the request's overrides laid over it, as plain data for `build_config`."""
-    raw = _long_form(_without_blanks(read_yaml(Path(request.config_path)))) if request.config_path else {}
+    return lay_over(read_settings(Path(request.config_path)) if request.config_path else {}, request)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings of a config file in their long form, blank ones left out. Raises ConfigError as `read_yaml` does."""
+    return _long_form(_without_blanks(read_yaml(path)))
+
+
+def lay_over(raw: dict[str, Any], request: RunRequest) -> dict[str, Any]:
+    """The request's overrides laid over settings in their long form."""
     overrides = {
         "strategy": {"path": request.strategy, "parameters": request.parameters},
         "data": {
@@ -293,7 +303,7 @@ def build_config(raw: dict[str, Any], *, origin: str = "the request") -> RunConf
 def _without_blanks(raw: dict[str, Any]) -> dict[str, Any]:
     """A setting left blank keeps its default, and so does a section; a parameter may be null on purpose."""
     return {
-        key: _without_blanks(value) if isinstance(value, dict) and key != "parameters" else value
+        key: _without_blanks(value) if isinstance(value, dict) and key not in ("parameters", "params") else value
         for key, value in raw.items()
         if value is not None
     }
@@ -322,7 +332,7 @@ def _merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in merged.items() if value != {}}
 
 
-def _require_plain(name: str, value: object) -> None:
+def require_plain(name: str, value: object) -> None:
     """Raises ValueError for what JSON, PostgreSQL or a second look cannot keep as it is."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} is {value}; a parameter must be finite")
@@ -332,10 +342,10 @@ def _require_plain(name: str, value: object) -> None:
         for key, inner in value.items():
             if not isinstance(key, str):
                 raise ValueError(f"{name} has the key {key!r}, which is not text")
-            _require_plain(f"{name}.{key}", inner)
+            require_plain(f"{name}.{key}", inner)
     elif isinstance(value, list):
         for number, inner in enumerate(value):
-            _require_plain(f"{name}[{number}]", inner)
+            require_plain(f"{name}[{number}]", inner)
     elif value is not None and not isinstance(value, bool | int | float | str):
         raise ValueError(f"{name} is a {type(value).__name__}; a parameter is a number, text, list or mapping")
 
@@ -355,13 +365,27 @@ _WORDS = {
 }
 
 
-def describe(error: ValidationError) -> list[tuple[str, str]]:
-    """Each problem of a RunConfig or RunRequest as (setting, what is wrong with it), in words of our own."""
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "": RunConfig,
+    "strategy": StrategyConfig,
+    "data": DataConfig,
+    "data.synthetic": SyntheticConfig,
+    "venue": VenueConfig,
+    "venue.fees": FeesConfig,
+    "instrument": InstrumentConfig,
+}
+
+
+def describe(error: ValidationError, sections: Mapping[str, type[BaseModel]] = _SECTIONS) -> list[tuple[str, str]]:
+    """Each problem of a RunConfig or RunRequest as (setting, what is wrong with it), in words of our own.
+
+    `sections` are the models by their place, the outermost at "": where to look for the name that was meant.
+    """
     problems = []
     for item in error.errors(include_url=False):
         kind, message = item["type"], item["msg"].removeprefix("Value error, ")
         if kind == "extra_forbidden":
-            message = f"unknown setting{_nearest(item['loc'])}"
+            message = f"unknown setting{_nearest(item['loc'], sections)}"
         elif kind == "missing":
             message = "is missing"
         elif kind != "value_error":
@@ -375,20 +399,11 @@ def _plain_words(kind: str, message: str) -> str:
     return known or re.sub(r"^(?:Input|String|Value|Decimal input) should ", "must ", message)
 
 
-_SECTIONS: dict[str, type[BaseModel]] = {
-    "strategy": StrategyConfig,
-    "data": DataConfig,
-    "data.synthetic": SyntheticConfig,
-    "venue": VenueConfig,
-    "venue.fees": FeesConfig,
-    "instrument": InstrumentConfig,
-}
-
-
-def _nearest(location: tuple[str | int, ...]) -> str:
+def _nearest(location: tuple[str | int, ...], sections: Mapping[str, type[BaseModel]]) -> str:
     name = str(location[-1])
-    fields = list(_SECTIONS.get(".".join(map(str, location[:-1])), RunConfig).model_fields)
-    elsewhere = [f"{section}.{name}" for section, model in _SECTIONS.items() if name in model.model_fields]
+    section = ".".join(part for part in location[:-1] if isinstance(part, str))
+    fields = list(sections.get(section, sections[""]).model_fields)
+    elsewhere = [f"{place}.{name}" for place, model in sections.items() if place and name in model.model_fields]
     near = elsewhere or difflib.get_close_matches(name, fields, n=1)
     return f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(fields)}"
 
