@@ -25,6 +25,8 @@ from tests import engines
 # A busy machine is no reason for a property to fail.
 hypothesis.settings.register_profile("ntrader", deadline=None)
 hypothesis.settings.load_profile("ntrader")
+# pytest-xdist tells its workers how wide the terminal is; tables are as wide as they like where there is none.
+os.environ.pop("COLUMNS", None)
 
 TEMPLATE = "ntrader_template"
 _names = (f"test_{number}" for number in itertools.count(1))
