@@ -41,7 +41,7 @@ from ntrader.settings import Settings, load_settings
 from storage import arrays, database, migrations
 from storage.conditions import Filters
 from storage.fields import SORTABLE
-from storage.recording import NewRun
+from storage.rows import NewRun
 from storage.runs import read_runs
 from storage.search import Order, count, find_page
 

@@ -49,7 +49,8 @@ from storage import migrations
 from storage.database import connect
 from storage.kept import keep_inputs, read_bars
 from storage.originals import read_original
-from storage.recording import NewRun, save_success, start_run
+from storage.recording import save_success, start_run
+from storage.rows import NewRun
 from storage.runs import get_run
 
 KINDS = ("digests", "command", "judge", "bytes")

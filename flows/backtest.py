@@ -21,7 +21,8 @@ from ntrader.signals import undisturbed
 from ntrader.strategies.registry import identity
 from ntrader.summary import markdown_summary, title
 from storage import recording
-from storage.recording import Failure, NewRun, lease_kept
+from storage.recording import lease_kept
+from storage.rows import Failure, NewRun
 from tasks.compute_metrics import compute_metrics
 from tasks.label import flow_run_id, label_flow_run, publish_summary
 from tasks.load_config import load_config

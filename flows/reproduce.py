@@ -28,7 +28,7 @@ from ntrader.summary import reproduction_summary, title
 from ntrader.verdict import Original, Verdict, judge
 from storage import kept
 from storage.originals import read_original
-from storage.recording import NewRun
+from storage.rows import NewRun
 from storage.runs import StoredRun, get_run
 from tasks.compute_metrics import compute_metrics
 from tasks.label import flow_run_id, label_flow_run, publish_summary

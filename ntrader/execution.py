@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ntrader.config import RunConfig, RunRequest
@@ -9,11 +10,11 @@ from ntrader.data.bars import Bars
 from ntrader.data.fingerprint import data_fingerprint
 from ntrader.data.load import load_bars
 from ntrader.digest import result_digest
-from ntrader.engine import Progress, build_events, identity, simulate_events
+from ntrader.engine import Events, Progress, build_events, identity, simulate_events
 from ntrader.errors import RunError
 from ntrader.fingerprints import code, documents, fingerprints
 from ntrader.resolve import resolve
-from ntrader.results import Execution, Inputs
+from ntrader.results import Execution, Fingerprints, Inputs
 
 
 def run_key(request: RunRequest, home: Path) -> str:
@@ -42,10 +43,21 @@ def execute(
     inputs = Inputs(sources, documents(sources, identity()), bars)
     prints = fingerprints(config, data_fingerprint(bars), inputs.documents)
     try:
+        return replace(carry_out(config, events, prints, progress), inputs=inputs)
+    except RunError as error:
+        error.inputs = inputs
+        raise
+
+
+def carry_out(config: RunConfig, events: Events, prints: Fingerprints, progress: Progress | None = None) -> Execution:
+    """Over events that were built before, with the fingerprints of what goes in. Raises as `simulate_events` does, the
+    errors with these fingerprints."""
+    try:
         result = simulate_events(config, events, progress)
     except RunError as error:
-        error.fingerprints, error.inputs = prints, inputs
+        error.fingerprints = prints
         raise
+    bars = events.bars
     return Execution(
         result=result,
         fingerprints=prints,
@@ -53,5 +65,4 @@ def execute(
         first_bar=int(bars.times[0]),
         last_bar=int(bars.times[-1]),
         notes=(*bars.notes, *result.notes),
-        inputs=inputs,
     )

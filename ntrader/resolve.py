@@ -7,7 +7,7 @@ from typing import Any
 
 from nautilus_trader.model.objects import Currency
 
-from ntrader.config import RunConfig, RunRequest, build_config, read_request
+from ntrader.config import DataConfig, RunConfig, RunRequest, build_config, read_request
 from ntrader.data.load import resolve_source
 from ntrader.errors import ConfigError
 from ntrader.sources import reload_changed
@@ -32,18 +32,31 @@ def resolve(request: RunRequest, home: Path) -> RunConfig:
 
     Raises ConfigError, UnknownStrategyError or AmbiguousError (two sources have the symbol).
     """
-    config = build_config(read_request(request), origin=request.config_path or "the request")
+    return complete(build_config(read_request(request), origin=request.config_path or "the request"), home)
+
+
+def complete(config: RunConfig, home: Path) -> RunConfig:
+    """The same of a config that has been read. Raises as `resolve` does."""
     path = strategy_path(config.strategy.path)
     reload_changed(path.partition(":")[0])
     parameters = complete_parameters(load_strategy(path), config.strategy.parameters)
-    if parameters.get("allow_short") is True and config.venue.account_type == "CASH":
+    if Currency.from_str(config.venue.currency, strict=True) is None:
+        raise ConfigError(f"currency {config.venue.currency} is not one that Nautilus knows")
+    strategy = config.strategy.model_copy(update={"path": path, "parameters": parameters})
+    completed = config.model_copy(update={"strategy": strategy, "data": complete_data(config.data, home)})
+    require_account(completed)
+    return completed
+
+
+def complete_data(data: DataConfig, home: Path) -> DataConfig:
+    """With its source and venue, and where its file is whatever the current folder. Raises AmbiguousError."""
+    data = resolve_source(data, home)
+    return data.model_copy(update={"path": str(Path(data.path).expanduser().absolute())}) if data.path else data
+
+
+def require_account(config: RunConfig) -> None:
+    """Raises ConfigError where the account cannot do what the strategy's parameters ask of it."""
+    if config.strategy.parameters.get("allow_short") is True and config.venue.account_type == "CASH":
         raise ConfigError(
             "allow_short needs a margin account, and account_type is CASH", hint="Add --account-type MARGIN."
         )
-    if Currency.from_str(config.venue.currency, strict=True) is None:
-        raise ConfigError(f"currency {config.venue.currency} is not one that Nautilus knows")
-    data = resolve_source(config.data, home)
-    if data.path:
-        data = data.model_copy(update={"path": str(Path(data.path).expanduser().absolute())})
-    strategy = config.strategy.model_copy(update={"path": path, "parameters": parameters})
-    return config.model_copy(update={"strategy": strategy, "data": data})

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.engine import Connection
 
-HEAD = "004_keep_inputs"
+HEAD = "005_sweeps"
 CONNECT_TIMEOUT = 10
 # Lists are read from memory, a page at a time: fetching a row is cheap, looking at many index entries is what costs.
 # PostgreSQL's own figures are for disks; with them it reads 25,000 entries of an index to be spared 50 rows.
@@ -231,6 +231,27 @@ def transaction(settings: Settings) -> Iterator[Connection]:
         raise _pool_empty(settings) from error
     except SQLAlchemyError as error:
         raise DatabaseError(f"the database refused: {error}") from error
+
+
+_idle: dict[Settings, list[psycopg.Connection[dict[str, Any]]]] = {}
+
+
+@contextmanager
+def writing(settings: Settings) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+    """The same by psycopg alone, for processes that need not wait for SQLAlchemy to be imported: one transaction, on a
+    connection that is kept for the next."""
+    idle = _idle.setdefault(settings, [])
+    connection = idle.pop() if idle else connect(settings, autocommit=False)
+    try:
+        with connection.transaction():
+            yield connection
+    except psycopg.Error as error:
+        connection.close()
+        raise translate(error, settings, writing=True) from error
+    except BaseException:
+        connection.close()
+        raise
+    idle.append(connection)
 
 
 def translate(error: BaseException | None, settings: Settings, *, writing: bool = False) -> DatabaseError:

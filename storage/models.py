@@ -20,6 +20,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     Numeric,
+    SmallInteger,
     Text,
     text,
 )
@@ -30,6 +31,8 @@ from storage import periods
 from storage.fields import COUNTS, METRICS, RANKED_WITHIN, SORTABLE
 
 STATUSES = ("running", "success", "failed", "interrupted")
+TRIAL_STATES = ("waiting", "running", "success", "failed")
+REASONS = ("exception", "timeout", "memory", "killed")
 _FLOATS = tuple(name for name, kind in METRICS.items() if kind == "number" and name not in COUNTS)
 
 # Alembic and `create_all` name constraints alike, so that a later migration can name what it changes.
@@ -213,6 +216,8 @@ class BacktestRun(SQLModel, table=True):
         Index("ix_backtest_runs_run_key", "run_key", postgresql_where=text("execution_status = 'success'")),
         Index("ix_backtest_runs_reproduced_from_run_id", "reproduced_from_run_id",
               postgresql_where=text("reproduced_from_run_id IS NOT NULL")),
+        Index("ix_backtest_runs_trial", "sweep_id", "trial_number", unique=True,
+              postgresql_where=text("execution_status = 'success' AND trial_number IS NOT NULL")),
         Index("ix_backtest_runs_flow_run_id", "flow_run_id", postgresql_where=text("flow_run_id IS NOT NULL")),
     )  # fmt: skip
 
@@ -367,6 +372,77 @@ class KeptData(SQLModel, table=True):
         CheckConstraint("data_fingerprint ~ '^[0-9a-f]{64}$'", name="data_fingerprint"),
         CheckConstraint("(chunks IS NULL) = (days IS NOT NULL)", name="either"),
         CheckConstraint("8 * cardinality(days) = length(day_digests)", name="days"),
+    )
+
+
+class Sweep(SQLModel, table=True):
+    """A base run, a search space and a sampler; owns its trials. Sweeps of one `fingerprint` have the same trials."""
+
+    __tablename__ = "sweeps"
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, primary_key=True, autoincrement=True))
+    name: str | None = _text()
+    fingerprint: str = _text(nullable=False)
+    strategy_name: str = _text(nullable=False)
+    config_path: str | None = _text()
+    config_snapshot: dict[str, Any] = Field(sa_column=Column(JSONB(none_as_null=True), nullable=False))
+    objective: str = _text(nullable=False)
+    direction: str = _text(nullable=False)
+    sampler: str = _text(nullable=False)
+    sampler_version: str | None = _text()
+    # Of a sampler that learns the trials are written down as it asks for them: this many there will be at most.
+    trials: int = Field(sa_column=Column(Integer, nullable=False))
+    flow_run_id: UUID | None = None
+    best_trial: int | None = _count()
+    verified: bool | None = Field(default=None, sa_column=Column(Boolean))
+    seconds: float = Field(default=0.0, sa_column=Column(Double, nullable=False, server_default=text("0")))
+    created_at: datetime = _moment(nullable=False, server_default=text("now()"))
+    finished_at: datetime | None = _moment()
+
+    __table_args__ = (
+        CheckConstraint("fingerprint ~ '^[0-9a-f]{64}$'", name="fingerprint"),
+        CheckConstraint("direction IN ('maximize', 'minimize')", name="direction"),
+        CheckConstraint("sampler IN ('grid', 'random', 'tpe')", name="sampler"),
+        CheckConstraint("trials > 0", name="trials"),
+        CheckConstraint("seconds >= 0 AND seconds < 'Infinity'", name="seconds"),
+        Index("ix_sweeps_fingerprint", "fingerprint"),
+        Index("ix_sweeps_name", "name", postgresql_where=text("name IS NOT NULL")),
+    )
+
+
+class Trial(SQLModel, table=True):
+    """One point of a sweep. `run_id` is the row of the run that it is: its own, or, where `linked`, one that there was
+    before. A trial whose run has been deleted keeps its state."""
+
+    __tablename__ = "trials"
+
+    sweep_id: int = Field(
+        sa_column=Column(BigInteger, ForeignKey("sweeps.id", ondelete="CASCADE"), primary_key=True, autoincrement=False)
+    )
+    trial_number: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    point: dict[str, Any] = Field(sa_column=Column(JSONB(none_as_null=True), nullable=False))
+    run_key: str = _text(nullable=False)
+    state: str = _text(nullable=False, server_default=text("'waiting'"))
+    run_id: int | None = Field(
+        default=None, sa_column=Column(BigInteger, ForeignKey("backtest_runs.id", ondelete="SET NULL"))
+    )
+    linked: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=text("false")))
+    # Processes that were killed while they ran this trial.
+    crashes: int = Field(default=0, sa_column=Column(SmallInteger, nullable=False, server_default=text("0")))
+    reason: str | None = _text()
+    chunk_id: UUID | None = None
+    lease_owner: str | None = _text()
+    lease_expires_at: datetime | None = _moment()
+
+    __table_args__ = (
+        CheckConstraint("trial_number >= 0", name="trial_number"),
+        CheckConstraint(f"state IN {TRIAL_STATES}", name="state"),
+        CheckConstraint("(state = 'running') = (chunk_id IS NOT NULL)", name="running_has_chunk"),
+        CheckConstraint("(state = 'failed') = (reason IS NOT NULL)", name="failed_has_reason"),
+        CheckConstraint(f"reason IN {REASONS}", name="reason"),
+        Index("ix_trials_open", "sweep_id", "trial_number", postgresql_where=text("state IN ('waiting', 'running')")),
+        Index("ix_trials_chunk_id", "chunk_id", postgresql_where=text("chunk_id IS NOT NULL")),
+        Index("ix_trials_run_id", "run_id", postgresql_where=text("run_id IS NOT NULL")),
     )
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
@@ -17,20 +15,19 @@ from sqlalchemy import Update, bindparam, func, insert, select, text, update
 from sqlalchemy.engine import Connection
 
 from ntrader.background import every
-from ntrader.config import RunConfig, first_moment, last_moment, sha256
+from ntrader.config import sha256
 from ntrader.errors import DatabaseError, NtraderError
-from ntrader.results import Execution, Fill, Fingerprints, Inputs, Metrics, Trade
+from ntrader.results import Execution, Metrics
 from ntrader.settings import Settings
-from storage.arrays import Column, register, steps
+from storage import rows
 from storage.database import transaction
 from storage.kept import keep_inputs
 from storage.leases import LEASE_SECONDS, RENEW_SECONDS, owner
 from storage.models import BacktestRun, PerformanceMetrics
+from storage.rows import Failure, NewRun
 from storage.runs import StoredMetrics, StoredRun
 
 _runs = BacktestRun.__table__  # type: ignore[attr-defined]
-_JSON = frozenset({"config_snapshot", "tags"})
-_FILL_NUMBERS = ("quantity", "price", "fee")
 _now = func.statement_timestamp()
 _lease_end = func.now() + text(f"interval '{LEASE_SECONDS} seconds'")
 # By hand: SQLAlchemy compiles an INSERT ... ON CONFLICT anew each time.
@@ -59,36 +56,10 @@ _SUCCEED = _FINISH.values(
 _ADD_METRICS = insert(PerformanceMetrics)
 
 
-@dataclass(frozen=True, slots=True)
-class NewRun:
-    """What is known of a run before it has begun."""
-
-    run_id: UUID
-    config: RunConfig
-    strategy_name: str
-    strategy_type: str
-    config_path: str | None = None
-    flow_run_id: UUID | None = None
-    reproduced_from: UUID | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a run has no result. `status` is "failed" or "interrupted"; what went in, where that is known."""
-
-    status: str
-    error_type: str
-    message: str
-    traceback: str | None
-    fingerprints: Fingerprints | None = None
-    inputs: Inputs | None = None
-
-
 def start_run(settings: Settings, run: NewRun) -> None:
     """Write the row with status `running` and a lease for this process. A second call with the run_id adds nothing."""
-    values = _described(run) | {
+    values = rows.described(run) | {
         "execution_status": "running",
-        "config_path": _storable(run.config_path) if run.config_path else None,
         "config_fingerprint": sha256(run.config.canonical_json()),
         "lease_owner": owner(),
     }
@@ -98,7 +69,7 @@ def start_run(settings: Settings, run: NewRun) -> None:
         lease=sql.Literal(f"{LEASE_SECONDS} seconds"),
     )
     with transaction(settings) as connection, _cursor(connection) as cursor:
-        stored = {name: Jsonb(value) if name in _JSON else value for name, value in values.items()}
+        stored = {name: Jsonb(value) if name in rows.JSON else value for name, value in values.items()}
         cursor.execute(statement, stored | {"reproduced_from": run.reproduced_from})
 
 
@@ -131,8 +102,8 @@ def save_success(
     A repeated call finds its own result and changes nothing. Raises DatabaseError when the run has meanwhile been
     finished by somebody else.
     """
-    bars = {"first_bar": moment(execution.first_bar), "last_bar": moment(execution.last_bar)}
-    final = _outcome(execution, metrics) | bars
+    bars = {"first_bar": rows.moment(execution.first_bar), "last_bar": rows.moment(execution.last_bar)}
+    final = rows.succeeded(execution, metrics) | bars
     with transaction(settings) as connection:
         row_id = _finish(connection, run_id, final, execution.result_digest)
         if row_id is not None:
@@ -144,15 +115,9 @@ def save_success(
 
 def save_failure(settings: Settings, run_id: UUID, failure: Failure, *, keep_data: bool = True) -> None:
     """The final state of a run without a result; a run that is finished already stays as it is."""
-    final = {
-        "execution_status": failure.status,
-        "error_type": _storable(failure.error_type),
-        "error_message": _storable(failure.message),
-        "error_traceback": _storable(failure.traceback) if failure.traceback else None,
-    }
     prints = failure.fingerprints
     with transaction(settings) as connection:
-        row_id = _update(connection, _FINISH, run_id, final | (_printed(prints) if prints else {}))
+        row_id = _update(connection, _FINISH, run_id, rows.failed(failure))
         if row_id is not None and prints and failure.inputs:
             with _cursor(connection) as cursor:
                 keep_inputs(cursor, prints.data, failure.inputs, data=keep_data)
@@ -162,48 +127,13 @@ def unsaved_run(run: NewRun, execution: Execution, metrics: Metrics, seconds: fl
     """A successful run as it would be read back, for one that was deliberately not saved."""
     now = datetime.now(UTC)
     values: dict[str, Any] = {field.name: None for field in fields(StoredRun)}
-    values |= _described(run) | _outcome(execution, metrics)
-    values["start_date"] = values["start_date"] or moment(execution.first_bar)
-    values["end_date"] = values["end_date"] or moment(execution.last_bar)
+    values |= rows.described(run) | rows.succeeded(execution, metrics)
+    values["start_date"] = values["start_date"] or rows.moment(execution.first_bar)
+    values["end_date"] = values["end_date"] or rows.moment(execution.last_bar)
     values["execution_duration_seconds"] = seconds
     values |= {"created_at": now, "started_at": now - timedelta(seconds=seconds), "finished_at": now}
-    values |= {"archived": False, "metrics": StoredMetrics(**_measured(metrics))}
+    values |= {"archived": False, "metrics": StoredMetrics(**rows.measured(metrics))}
     return StoredRun(**{field.name: values[field.name] for field in fields(StoredRun)})
-
-
-def _described(run: NewRun) -> dict[str, Any]:
-    config = run.config
-    return {
-        "run_id": run.run_id,
-        "strategy_name": run.strategy_name,
-        "strategy_type": run.strategy_type,
-        "strategy_path": config.strategy.path,
-        "config_path": run.config_path,
-        "instrument_symbol": config.data.symbol,
-        "data_source": config.data.source,
-        "start_date": first_moment(config.data.start) if config.data.start else None,
-        "end_date": last_moment(config.data.end) if config.data.end else None,
-        "initial_capital": config.initial_capital,
-        "config_snapshot": config.snapshot(),
-        "flow_run_id": run.flow_run_id,
-        "tags": {},
-        "warnings": [],
-    }
-
-
-def _outcome(execution: Execution, metrics: Metrics) -> dict[str, Any]:
-    return {
-        "execution_status": "success",
-        "result_digest": execution.result_digest,
-        **_printed(execution.fingerprints),
-        **_measured(metrics),
-        "warnings": [_storable(note) for note in execution.notes],
-    }
-
-
-def _printed(prints: Fingerprints) -> dict[str, str]:
-    values = asdict(prints)
-    return {"run_key": values.pop("run_key")} | {f"{name}_fingerprint": value for name, value in values.items()}
 
 
 def _finish(connection: Connection, run_id: UUID, final: dict[str, Any], digest: str) -> int | None:
@@ -225,42 +155,9 @@ def _update(connection: Connection, statement: Update, run_id: UUID, final: dict
 
 
 def _add_result(connection: Connection, row_id: int, execution: Execution, metrics: Metrics) -> None:
-    connection.execute(_ADD_METRICS, {"backtest_run_id": row_id, **_measured(metrics)})
+    connection.execute(_ADD_METRICS, {"backtest_run_id": row_id, **rows.measured(metrics)})
     with _cursor(connection) as cursor:
-        curve = execution.result.equity_curve
-        register(cursor)
-        cursor.execute(
-            "INSERT INTO equity_curves (backtest_run_id, points, steps, equity) VALUES (%s, %s, %s, %s)",
-            [row_id, len(curve), Column(steps(curve.times)), Column(curve.equity)],
-        )
-        _add_fills(cursor, row_id, execution.result.fills)
-        if execution.result.trades:
-            _copy(cursor, row_id, execution.result.trades)
-
-
-def _add_fills(cursor: psycopg.Cursor[Any], row_id: int, fills: Sequence[Fill]) -> None:
-    columns = [np.array([getattr(fill, name) for fill in fills], dtype=np.float64) for name in _FILL_NUMBERS]
-    cursor.execute(
-        "INSERT INTO fills (backtest_run_id, fills, steps, quantities, prices, fees, sides, order_types)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-        [
-            *(row_id, len(fills), Column(steps(np.array([fill.time for fill in fills], dtype=np.int64)))),
-            *map(Column, columns),
-            [fill.side for fill in fills],
-            [fill.order_type for fill in fills],
-        ],
-    )
-
-
-def _copy(cursor: psycopg.Cursor[Any], row_id: int, trades: Sequence[Trade]) -> None:
-    columns = "backtest_run_id, trade_number, side, quantity, entry_time, entry_price, exit_time, exit_price, fees, pnl"
-    with cursor.copy(f"COPY trades ({columns}) FROM STDIN") as copy:
-        for number, trade in enumerate(trades, start=1):
-            entry, exit_ = moment(trade.entry_time), moment(trade.exit_time)
-            copy.write_row(
-                (row_id, number, trade.side, trade.quantity, entry, trade.entry_price, exit_, trade.exit_price,
-                 trade.fees, trade.pnl)
-            )  # fmt: skip
+        rows.add_series(cursor, [(row_id, execution.result)])
 
 
 def _cursor(connection: Connection) -> psycopg.Cursor[Any]:
@@ -268,19 +165,3 @@ def _cursor(connection: Connection) -> psycopg.Cursor[Any]:
     driver: Any = connection.connection.driver_connection
     cursor: psycopg.Cursor[Any] = driver.cursor()
     return cursor
-
-
-def _measured(metrics: Metrics) -> dict[str, Any]:
-    return asdict(metrics) | {"max_drawdown_date": moment(metrics.max_drawdown_date)}
-
-
-def _storable(text: str) -> str:
-    """PostgreSQL takes neither NUL nor lone surrogates (bytes of a file name that are no UTF-8): written as escapes."""
-    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
-
-
-def moment(nanoseconds: int | None) -> datetime | None:
-    """PostgreSQL keeps microseconds: what is below is cut off."""
-    if nanoseconds is None:
-        return None
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=nanoseconds // 1000)

@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from ntrader.results import Execution, Metrics
 from ntrader.settings import Settings
 from storage import recording
-from storage.recording import Failure, NewRun
+from storage.rows import Failure, NewRun
 from tasks.retrying import DATABASE_DELAYS, worth_another_try
 
 

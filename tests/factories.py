@@ -12,7 +12,7 @@ from ntrader.config import RunConfig, build_config
 from ntrader.data.bars import Bars, parse_timeframe
 from ntrader.metrics import measure
 from ntrader.results import EquityCurve, Execution, Fingerprints, Metrics, RunResult, Trade
-from storage.recording import NewRun
+from storage.rows import NewRun
 
 DAY = 86_400_000_000_000
 START = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000_000

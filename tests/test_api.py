@@ -27,7 +27,7 @@ from ntrader.results import EquityCurve, Metrics, RunResult
 from ntrader.settings import Settings
 from storage import database, labels, models, recording, runs
 from storage.fields import COUNTS
-from storage.recording import Failure
+from storage.rows import Failure
 from tests import factories
 from tests.factories import DAY, START
 

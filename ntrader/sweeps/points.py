@@ -55,6 +55,14 @@ def read_point(snapshot: dict[str, Any]) -> Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """A point and the run key of its trial: what is reserved, and looked for in the history."""
+
+    point: Point
+    run_key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Dimension:
     """An axis with what it varies; `name` is the parameter's, or that of the field of a Point."""
 

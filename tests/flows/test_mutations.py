@@ -25,7 +25,8 @@ from ntrader.fingerprints import fingerprints
 from ntrader.results import Execution
 from ntrader.settings import Settings
 from ntrader.worker import default_worker
-from storage.recording import NewRun, save_success, start_run
+from storage.recording import save_success, start_run
+from storage.rows import NewRun
 from storage.runs import get_run
 from tasks.run_backtest import run_backtest
 from tests.factories import metrics_of

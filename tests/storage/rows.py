@@ -72,7 +72,7 @@ def random_row(number: int, random: Random) -> Row:
         notes=maybe(ODD_TEXTS),
         error_type=maybe(ODD_TEXTS),
         sweep_id=maybe([1, 2, 2**62]),
-        trial_number=maybe([0, 1, 2]),
+        trial_number=maybe([number]),  # of a sweep only one may succeed
         flow_run_id=maybe([UUID(int=7), UUID(int=8)]),
         archived=random.random() < 0.3,
         execution_duration_seconds=maybe([0.0, 0.5, 2.0]),

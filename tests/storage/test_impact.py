@@ -13,6 +13,7 @@ from ntrader import progress
 from ntrader.settings import Settings
 from storage import database, impact, recording
 from storage.impact import data_uses
+from storage.rows import moment
 from tests import factories
 
 
@@ -60,7 +61,7 @@ def test_runs_are_together_where_words_and_bars_are_equal(
     curve = factories.execution()
     assert (use.runs, use.newest, use.fingerprint) == (3, third, "f")
     assert (use.symbol, use.source, use.data["start"]) == ("TEST", "catalog", None)
-    assert (use.start, use.end) == (recording.moment(curve.first_bar), recording.moment(curve.last_bar))
+    assert (use.start, use.end) == (moment(curve.first_bar), moment(curve.last_bar))
     assert found[(other_words,)].data["start"] == "2020-01-01"
 
 

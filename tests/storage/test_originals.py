@@ -15,7 +15,7 @@ from ntrader.results import Execution, Fingerprints
 from ntrader.settings import Settings
 from storage import recording
 from storage.originals import read_original
-from storage.recording import Failure
+from storage.rows import Failure
 from storage.runs import get_run
 from tests import factories
 from tests.flows.stored import tamper

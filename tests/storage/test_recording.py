@@ -25,7 +25,7 @@ from ntrader.settings import Settings
 from storage import database, leases, recording, runs
 from storage.arrays import decode, times
 from storage.fields import METRICS
-from storage.recording import Failure, NewRun
+from storage.rows import Failure, NewRun, moment
 from storage.runs import StoredRun
 from tests import factories
 from tests.conftest import administer
@@ -113,7 +113,7 @@ def test_a_success_is_read_back_to_the_bit(settings: Settings) -> None:
     for name in MEASURES:
         assert bits(getattr(stored.metrics, name)) == bits(getattr(metrics, name))
     assert (stored.metrics.total_trades, stored.metrics.return_observations) == (1, 4)
-    assert stored.metrics.max_drawdown_date == recording.moment(metrics.max_drawdown_date)
+    assert stored.metrics.max_drawdown_date == moment(metrics.max_drawdown_date)
 
 
 @given(ANY_METRICS)
@@ -183,8 +183,8 @@ def test_money_is_exact(settings: Settings, capital: str) -> None:
 def test_the_period_is_the_one_asked_for_or_else_the_one_of_the_bars(settings: Settings) -> None:
     execution = factories.execution()
     bars = saved(settings, execution)
-    assert bars.start_date == recording.moment(execution.first_bar)
-    assert bars.end_date == recording.moment(execution.last_bar)
+    assert bars.start_date == moment(execution.first_bar)
+    assert bars.end_date == moment(execution.last_bar)
     asked = factories.run_config(data={"symbol": "TEST", "start": "2019-05-01", "end": "2021-05-01"})
     stored = saved(settings, execution, run=factories.new_run(config=asked))
     assert stored.start_date == datetime(2019, 5, 1, tzinfo=UTC)

@@ -17,7 +17,7 @@ import pytest
 from ntrader.errors import AmbiguousError, NotFoundError
 from ntrader.settings import Settings
 from storage import database, leases, recording, runs
-from storage.recording import Failure
+from storage.rows import Failure
 from storage.runs import StoredRun
 from tests import factories
 

@@ -1,0 +1,211 @@
+"""Trials in the process that has the engine loaded: the config and fingerprints of each, and its run over bars that are
+loaded and built once for all of them.
+
+A trial is the run that `ntrader.execution.execute` would make of its config: the same functions, the same digest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import resource
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ntrader.config import RunConfig, canonical_json
+from ntrader.data.bars import Bars
+from ntrader.data.fingerprint import data_fingerprint
+from ntrader.data.load import load_bars
+from ntrader.engine import Events, build_events, identity, simulate_events
+from ntrader.errors import RunError
+from ntrader.execution import carry_out
+from ntrader.fingerprints import code, documents, fingerprints
+from ntrader.resolve import complete, complete_data, require_account
+from ntrader.results import Execution, Fingerprints, Inputs
+from ntrader.sources import reload_changed
+from ntrader.strategies.loader import complete_parameters, load_strategy, parameters_of, sends_only_market_orders
+from ntrader.strategies.registry import strategy_path
+from ntrader.sweeps.axes import Choices
+from ntrader.sweeps.config import SweepConfig, build_sweep
+from ntrader.sweeps.points import Planned, Point, check_sweep, trial_config
+
+# So many bars stay built: of a sweep over many symbols not those of all.
+_BARS_KEPT = 300_000
+# A probe is a short run: its time is proportional to its bars, and all but its start.
+_PROBE_BARS = 2_000
+
+
+def prepare(raw: dict[str, Any], home: Path, origin: str = "the request") -> SweepConfig:
+    """The sweep with its base run completed, as far as that does not vary. Nothing has been loaded but the strategy.
+
+    Raises ConfigError and what `ntrader.resolve.resolve` raises where it cannot be searched.
+    """
+    sweep = build_sweep(raw, origin=origin)
+    path = strategy_path(sweep.base.strategy.path)
+    reload_changed(path.partition(":")[0])
+    strategy = load_strategy(path)
+    known = [parameter.name for parameter in parameters_of(strategy)]
+    given = {name: value for name, value in sweep.base.strategy.parameters.items() if name not in sweep.params}
+    # A required parameter may have its only values on an axis.
+    somewhere = {name: _first(axis) for name, axis in sweep.params.items() if name in known}
+    completed = complete_parameters(strategy, given | somewhere)
+    parameters = {name: value for name, value in completed.items() if name not in sweep.params}
+    data = sweep.base.data
+    if not (sweep.symbols or sweep.timeframes):
+        data = complete_data(data, home)
+    elif data.path:
+        data = data.model_copy(update={"path": str(Path(data.path).expanduser().absolute())})
+    chosen = sweep.base.strategy.model_copy(update={"path": path, "parameters": parameters})
+    sweep = sweep.model_copy(update={"base": sweep.base.model_copy(update={"strategy": chosen, "data": data})})
+    check_sweep(sweep, known)
+    return sweep
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Material:
+    """The bars that some trials share, and what is built of them: `events` by whether highs and lows are played out."""
+
+    bars: Bars
+    fingerprint: str
+    events: dict[bool, Events] = field(default_factory=dict)
+
+
+class Trials:
+    """The trials of one sweep in this process: what they share is made once and kept."""
+
+    def __init__(self, sweep: SweepConfig, home: Path) -> None:
+        self._sweep = sweep
+        self._home = home
+        self._strategy = load_strategy(sweep.base.strategy.path)
+        self._sources = code(sweep.base.strategy.path)
+        self._documents = documents(self._sources, identity())
+        self._configs: dict[str, RunConfig] = {}
+        self._materials: OrderedDict[str, _Material] = OrderedDict()
+
+    def config(self, point: Point) -> RunConfig:
+        """What `ntrader.resolve.complete` makes of the point laid over the base run, without doing all of it anew.
+
+        Raises ConfigError where a value does not fit.
+        """
+        place = dataclasses.replace(point, number=0, values={}).place
+        if place not in self._configs:
+            self._configs[place] = complete(trial_config(self._sweep.base, point), self._home)
+        shared = self._configs[place]
+        parameters = complete_parameters(self._strategy, self._sweep.base.strategy.parameters | point.values)
+        config = shared.model_copy(update={"strategy": shared.strategy.model_copy(update={"parameters": parameters})})
+        require_account(config)
+        return config
+
+    def fingerprints(self, config: RunConfig) -> Fingerprints:
+        """Of a trial's run; loads its bars. Raises as `load_bars` does."""
+        return fingerprints(config, self._material(config).fingerprint, self._documents)
+
+    def run(self, config: RunConfig, prints: Fingerprints) -> Execution:
+        """The trial's run; raises as `ntrader.execution.execute` does."""
+        return carry_out(config, self._events(config), prints)
+
+    def inputs(self, config: RunConfig) -> Inputs:
+        """What its run consumes, to be kept."""
+        return Inputs(self._sources, self._documents, self._material(config).bars)
+
+    def bars(self, config: RunConfig) -> int:
+        return len(self._material(config).bars)
+
+    def probe(self, config: RunConfig) -> float:
+        """About how many seconds a run takes once everything is warm: of its first bars, in proportion."""
+        bars = self._material(config).bars
+        count = min(len(bars), _PROBE_BARS)
+        columns = {name: getattr(bars, name)[:count] for name in ("times", "open", "high", "low", "close", "volume")}
+        events = build_events(config, dataclasses.replace(bars, **columns))
+        seconds = []
+        for _ in range(3):
+            began = time.perf_counter()
+            try:
+                simulate_events(config, events)
+            except RunError:  # the trial will say so itself
+                return 0.0
+            seconds.append(time.perf_counter() - began)
+        return min(seconds) * len(bars) / count
+
+    def _material(self, config: RunConfig) -> _Material:
+        place = canonical_json(config.data.model_dump(mode="json"))
+        found = self._materials.get(place)
+        if found is None:
+            bars = load_bars(config.data, self._home)
+            found = self._materials[place] = _Material(bars, data_fingerprint(bars))
+            self._forget_some()
+        self._materials.move_to_end(place)
+        return found
+
+    def _events(self, config: RunConfig) -> Events:
+        material = self._material(config)
+        played_out = not sends_only_market_orders(config)
+        if played_out not in material.events:
+            material.events[played_out] = build_events(config, material.bars)
+            # They stay: no reason for the garbage collector to walk through hundreds of thousands of them again.
+            gc.collect()
+            gc.freeze()
+        return material.events[played_out]
+
+    def _forget_some(self) -> None:
+        while len(self._materials) > 1 and sum(len(it.bars) for it in self._materials.values()) > _BARS_KEPT:
+            self._materials.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What to expect of a sweep's trials, from its first: bars behind it, return observations at most, the seconds of
+    a probe (None where none was wanted) and the memory in bytes of a process that has the bars built."""
+
+    bars: int
+    days: int
+    annualization: int
+    seconds: float | None
+    memory: int
+
+
+_sessions: OrderedDict[str, Trials] = OrderedDict()
+
+
+def trials_of(session: str, sweep: SweepConfig, home: Path) -> Trials:
+    """Those of this process. `session` names one opening of the sweep: data may have changed before the next."""
+    if session not in _sessions:
+        _sessions.clear()
+        _sessions[session] = Trials(sweep, home)
+    return _sessions[session]
+
+
+def plan(session: str, sweep: SweepConfig, home: Path, points: Iterable[Point]) -> list[Planned]:
+    """The run key of each point. Raises ConfigError or DataError for one that cannot be run."""
+    return list(_planned(trials_of(session, sweep, home), points))
+
+
+def look_ahead(session: str, sweep: SweepConfig, home: Path, point: Point, *, probe: bool) -> Outlook:
+    trials = trials_of(session, sweep, home)
+    config = trials.config(point)
+    material = trials._material(config)
+    trials._events(config)
+    times = material.bars.times
+    days = len(set(((times - 1) // 86_400_000_000_000).tolist()))
+    seconds = trials.probe(config) if probe else None
+    return Outlook(len(times), days, config.annualization, seconds, peak_memory())
+
+
+def peak_memory() -> int:
+    """The largest resident size of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _planned(trials: Trials, points: Iterable[Point]) -> Iterator[Planned]:
+    for point in points:
+        yield Planned(point, trials.fingerprints(trials.config(point)).run_key)
+
+
+def _first(axis: Any) -> Any:
+    return axis.values[0] if isinstance(axis, Choices) else axis.low

@@ -1,0 +1,375 @@
+"""Sweeps: writing one down with its trials, finding it again, and how far it is. Values in, frozen values out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from ntrader.errors import AmbiguousError, ConfigError, NotFoundError
+from ntrader.settings import Settings
+from ntrader.sweeps.points import Planned, Point, read_point
+from storage.database import reading, writing
+from storage.fields import METRICS, SORTABLE, column_name
+
+Connection = psycopg.Connection[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class NewSweep:
+    """A sweep that is to be written down; `trials` is how many there will be, at most."""
+
+    fingerprint: str
+    strategy_name: str
+    config_snapshot: dict[str, Any]
+    objective: str
+    direction: str
+    sampler: str
+    trials: int
+    name: str | None = None
+    config_path: str | None = None
+    sampler_version: str | None = None
+    flow_run_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many trials are in which state; of the successful ones `linked` are runs that there were before. `working`
+    says whether somebody holds a lease that has not run out."""
+
+    waiting: int = 0
+    running: int = 0
+    success: int = 0
+    failed: int = 0
+    linked: int = 0
+    working: bool = False
+
+    @property
+    def done(self) -> int:
+        return self.success + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSweep:
+    """A row of `sweeps`, and its trials counted. `seconds` is the time that was spent on it, in all sittings."""
+
+    id: int
+    name: str | None
+    fingerprint: str
+    strategy_name: str
+    config_path: str | None
+    config_snapshot: dict[str, Any]
+    objective: str
+    direction: str
+    sampler: str
+    sampler_version: str | None
+    trials: int
+    flow_run_id: UUID | None
+    best_trial: int | None
+    verified: bool | None
+    seconds: float
+    created_at: datetime
+    finished_at: datetime | None
+    counts: Counts
+
+    @property
+    def state(self) -> str:
+        """finished, out of time (a budget of time was used up), running or interrupted."""
+        if self.finished_at is not None:
+            return "out of time" if self.counts.waiting else "finished"
+        return "running" if self.counts.working else "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTrial:
+    """A trial and the run that it became; `run_id` is None where there is none, or where it has been deleted."""
+
+    trial_number: int
+    state: str
+    reason: str | None
+    linked: bool
+    crashes: int
+    point: Point
+    run_id: UUID | None
+    instrument_symbol: str | None
+    start_date: datetime | None
+    end_date: datetime | None
+    parameters: dict[str, Any] | None
+    error_message: str | None
+    execution_duration_seconds: float | None
+    result_digest: str | None
+    metrics: dict[str, Any]
+
+
+_SWEEP = [field.name for field in fields(StoredSweep) if field.name != "counts"]
+_OF_RUN = ("run_id", "instrument_symbol", "start_date", "end_date", "parameters", "error_message",
+           "execution_duration_seconds", "result_digest")  # fmt: skip
+_SELECT = sql.SQL("SELECT {} FROM sweeps").format(sql.SQL(", ").join(map(sql.Identifier, _SWEEP)))
+_TRIAL = sql.SQL("SELECT t.trial_number, t.state, t.reason, t.linked, t.crashes, t.point, {} FROM trials t").format(
+    sql.SQL(", ").join(sql.Identifier("r", name) for name in (*_OF_RUN, *METRICS))
+) + sql.SQL(" LEFT JOIN backtest_runs r ON r.id = t.run_id")
+
+
+def create_sweep(settings: Settings, new: NewSweep, plans: Iterable[Sequence[Planned]], *, link: bool) -> int:
+    """Write down a sweep with the trials of all `plans`, or nothing. With `link` a trial whose run key has succeeded is
+    that run. Returns its id."""
+    values = {field.name: getattr(new, field.name) for field in fields(NewSweep)}
+    values["config_snapshot"] = Jsonb(new.config_snapshot)
+    statement = sql.SQL("INSERT INTO sweeps ({}) VALUES ({}) RETURNING id").format(
+        sql.SQL(", ").join(map(sql.Identifier, values)), sql.SQL(", ").join(map(sql.Placeholder, values))
+    )
+    with writing(settings) as connection:
+        row = connection.execute(statement, values).fetchone()
+        assert row is not None
+        sweep_id: int = row["id"]
+        for plan in plans:
+            _add(connection, sweep_id, plan, link=link)
+    return sweep_id
+
+
+def add_trials(settings: Settings, sweep_id: int, plan: Sequence[Planned], *, link: bool) -> int:
+    """The next batch of a sampler that learns; where another process has added it already, nothing. How many."""
+    with writing(settings) as connection:
+        connection.execute("SELECT FROM sweeps WHERE id = %s FOR UPDATE", [sweep_id])
+        row = connection.execute("SELECT count(*) AS n FROM trials WHERE sweep_id = %s", [sweep_id]).fetchone()
+        known = row["n"] if row else 0
+        new = [planned for planned in plan if planned.point.number >= known]
+        _add(connection, sweep_id, new, link=link)
+    return len(new)
+
+
+def plan_again(settings: Settings, sweep_id: int, plan: Sequence[Planned], *, link: bool) -> None:
+    """Trials that wait, with the run keys that they have now: code or data may have changed since they were planned."""
+    with writing(settings) as connection:
+        found = _known_runs(connection, plan) if link else {}
+        connection.cursor().executemany(
+            "UPDATE trials SET run_key = %s, run_id = %s, linked = %s, state = %s"
+            " WHERE sweep_id = %s AND trial_number = %s AND state = 'waiting'",
+            [(*_values(planned, found), sweep_id, planned.point.number) for planned in plan],
+        )
+
+
+def waiting_points(settings: Settings, sweep_id: int, after: int, limit: int) -> list[Point]:
+    """Of trials that wait, those behind the number `after`, in order."""
+    with reading(settings) as connection:
+        rows = connection.execute(
+            "SELECT point FROM trials WHERE sweep_id = %s AND state = 'waiting' AND trial_number > %s"
+            " ORDER BY trial_number LIMIT %s",
+            [sweep_id, after, limit],
+        ).fetchall()
+    return [read_point(row["point"]) for row in rows]
+
+
+def find_unfinished(settings: Settings, fingerprint: str) -> StoredSweep | None:
+    """The newest sweep with this fingerprint, if it still has trials to run."""
+    with reading(settings) as connection:
+        row = connection.execute(
+            sql.SQL("{} WHERE fingerprint = %s ORDER BY id DESC LIMIT 1").format(_SELECT), [fingerprint]
+        ).fetchone()
+        found = _stored(connection, row) if row else None
+    return found if found and found.state != "finished" else None
+
+
+def get_sweep(settings: Settings, reference: str) -> StoredSweep:
+    """By its number, @last, @last~1, or name. Raises NotFoundError, or AmbiguousError listing the candidates."""
+    with reading(settings) as connection:
+        return _stored(connection, _find(connection, reference.strip()))
+
+
+def sweep_row_id(connection: Connection, reference: str) -> int:
+    """Its number; raises as `get_sweep` does."""
+    number: int = _find(connection, reference.strip())["id"]
+    return number
+
+
+def list_sweeps(settings: Settings, limit: int) -> list[StoredSweep]:
+    """The newest first."""
+    with reading(settings) as connection:
+        rows = connection.execute(sql.SQL("{} ORDER BY id DESC LIMIT %s").format(_SELECT), [limit]).fetchall()
+        return [_stored(connection, row) for row in rows]
+
+
+def count_trials(settings: Settings, sweep_id: int) -> Counts:
+    with reading(settings) as connection:
+        return _counts(connection, sweep_id)
+
+
+def ranking(
+    settings: Settings, sweep_id: int, metric: str, direction: str, limit: int | None = None
+) -> list[StoredTrial]:
+    """Successful trials whose `metric` is defined, the best first; equal ones by their numbers. Raises ConfigError for
+    an unknown metric."""
+    column = column_name(metric)
+    if column not in SORTABLE:
+        raise ConfigError(f"trials cannot be ranked by {metric!r}", hint=f"Known: {', '.join(METRICS)}.")
+    order = sql.SQL(
+        "{} WHERE t.sweep_id = %s AND t.state = 'success' AND r.{} IS NOT NULL ORDER BY r.{} {}, t.trial_number LIMIT %s"
+    ).format(
+        _TRIAL, sql.Identifier(column), sql.Identifier(column), sql.SQL("DESC" if direction == "maximize" else "ASC")
+    )
+    return _trials(settings, order, [sweep_id, limit])
+
+
+def all_trials(settings: Settings, sweep_id: int) -> list[StoredTrial]:
+    """In the order of their numbers."""
+    return _trials(settings, sql.SQL("{} WHERE t.sweep_id = %s ORDER BY t.trial_number").format(_TRIAL), [sweep_id])
+
+
+def failed_trials(settings: Settings, sweep_id: int, limit: int | None = None) -> list[StoredTrial]:
+    statement = "{} WHERE t.sweep_id = %s AND t.state = 'failed' ORDER BY t.trial_number LIMIT %s"
+    return _trials(settings, sql.SQL(statement).format(_TRIAL), [sweep_id, limit])
+
+
+def objectives(settings: Settings, sweep_id: int, metric: str) -> dict[int, tuple[Point, str, float | None]]:
+    """Point, state and metric of every trial there is so far, by its number and in the order of these."""
+    statement = sql.SQL(
+        "SELECT t.trial_number, t.point, t.state, r.{} AS value FROM trials t"
+        " LEFT JOIN backtest_runs r ON r.id = t.run_id WHERE t.sweep_id = %s ORDER BY t.trial_number"
+    ).format(sql.Identifier(metric))
+    with reading(settings) as connection:
+        rows = connection.execute(statement, [sweep_id]).fetchall()
+    return {row["trial_number"]: (read_point(row["point"]), row["state"], row["value"]) for row in rows}
+
+
+def recorded_seconds(settings: Settings, strategy_path: str, symbol: str, bars: int) -> float | None:
+    """What a trial of the strategy over about so many bars of the symbol took, by the latest that were run."""
+    with reading(settings) as connection:
+        row = connection.execute(
+            "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY execution_duration_seconds) AS seconds, count(*) AS n"
+            " FROM (SELECT r.execution_duration_seconds FROM backtest_runs r JOIN equity_curves c"
+            " ON c.backtest_run_id = r.id WHERE NOT r.archived AND r.instrument_symbol = %s AND r.strategy_path = %s"
+            " AND r.trial_number IS NOT NULL AND r.execution_status = 'success' AND c.points BETWEEN %s AND %s"
+            " ORDER BY r.created_at DESC NULLS LAST, r.id DESC LIMIT 50) latest",
+            [symbol, strategy_path, int(bars * 0.8), int(bars * 1.25) + 1],
+        ).fetchone()
+    return row["seconds"] if row and row["n"] >= 10 else None
+
+
+def begin_sitting(settings: Settings, sweep_id: int, flow_run_id: UUID | None) -> None:
+    """Somebody works on it (again)."""
+    with writing(settings) as connection:
+        connection.execute(
+            "UPDATE sweeps SET finished_at = NULL, flow_run_id = coalesce(%s, flow_run_id) WHERE id = %s",
+            [flow_run_id, sweep_id],
+        )
+
+
+def add_seconds(settings: Settings, sweep_id: int, seconds: float) -> None:
+    with writing(settings) as connection:
+        connection.execute("UPDATE sweeps SET seconds = seconds + %s WHERE id = %s", [seconds, sweep_id])
+
+
+def finish_sweep(settings: Settings, sweep_id: int, best_trial: int | None) -> None:
+    """No trial is left to run, or no time. The first one to say so is remembered."""
+    with writing(settings) as connection:
+        connection.execute(
+            "UPDATE sweeps SET finished_at = coalesce(finished_at, now()), best_trial = %s WHERE id = %s",
+            [best_trial, sweep_id],
+        )
+
+
+def mark_verified(settings: Settings, sweep_id: int, trial_number: int, *, identical: bool) -> None:
+    """What came of running the best trial by itself."""
+    with writing(settings) as connection:
+        connection.execute(
+            "UPDATE sweeps SET verified = %s WHERE id = %s AND best_trial = %s", [identical, sweep_id, trial_number]
+        )
+
+
+def retry_failed(settings: Settings, sweep_id: int) -> int:
+    """Failed trials wait again; their failed runs stay. How many."""
+    with writing(settings) as connection:
+        found = connection.execute(
+            "UPDATE trials SET state = 'waiting', reason = NULL, crashes = 0, run_id = NULL"
+            " WHERE sweep_id = %s AND state = 'failed'",
+            [sweep_id],
+        )
+        if found.rowcount:
+            connection.execute(
+                "UPDATE sweeps SET finished_at = NULL, best_trial = NULL, verified = NULL WHERE id = %s", [sweep_id]
+            )
+    return found.rowcount
+
+
+def _add(connection: Connection, sweep_id: int, plan: Sequence[Planned], *, link: bool) -> None:
+    found = _known_runs(connection, plan) if link else {}
+    with connection.cursor().copy(
+        "COPY trials (sweep_id, trial_number, point, run_key, run_id, linked, state) FROM STDIN"
+    ) as copy:
+        for planned in plan:
+            copy.write_row((sweep_id, planned.point.number, Jsonb(planned.point.snapshot()), *_values(planned, found)))
+
+
+def _values(planned: Planned, found: dict[str, int]) -> tuple[str, int | None, bool, str]:
+    """Run key, row of the run, linked, state."""
+    row_id = found.get(planned.run_key)
+    return planned.run_key, row_id, row_id is not None, "waiting" if row_id is None else "success"
+
+
+def _known_runs(connection: Connection, plan: Sequence[Planned]) -> dict[str, int]:
+    """The newest success of each run key that has one."""
+    rows = connection.execute(
+        "SELECT run_key, max(id) AS id FROM backtest_runs WHERE run_key = ANY(%s) AND execution_status = 'success'"
+        " GROUP BY run_key",
+        [[planned.run_key for planned in plan]],
+    ).fetchall()
+    return {row["run_key"]: row["id"] for row in rows}
+
+
+def _trials(settings: Settings, statement: sql.Composable, parameters: list[Any]) -> list[StoredTrial]:
+    with reading(settings) as connection:
+        rows = connection.execute(statement, parameters).fetchall()
+    return [_trial(row) for row in rows]
+
+
+def _trial(row: dict[str, Any]) -> StoredTrial:
+    metrics = {name: row.pop(name) for name in METRICS}
+    return StoredTrial(**{**row, "point": read_point(row["point"])}, metrics=metrics)
+
+
+def _find(connection: Connection, reference: str) -> dict[str, Any]:
+    hint = "`ntrader sweep list` shows what there is."
+    back = reference.removeprefix("@last").removeprefix("~")
+    if reference.startswith("@last") and (not back or back.isdecimal()):
+        rows = connection.execute(
+            sql.SQL("{} ORDER BY id DESC LIMIT 1 OFFSET %s").format(_SELECT), [int(back[:9] or 0)]
+        ).fetchall()
+    elif reference.isdecimal():
+        rows = connection.execute(
+            sql.SQL("{} WHERE id = %s").format(_SELECT), [min(int(reference[:20]), 2**63 - 1)]
+        ).fetchall()
+    elif "\x00" in reference or not reference.isprintable():
+        rows = []
+    else:
+        rows = connection.execute(
+            sql.SQL("{} WHERE name = %s ORDER BY id DESC LIMIT 5").format(_SELECT), [reference]
+        ).fetchall()
+    if not rows:
+        raise NotFoundError(f"there is no sweep {reference!r}", hint=hint)
+    if len(rows) > 1:
+        lines = "".join(f"\n  {row['id']}  {row['created_at']:%Y-%m-%d %H:%M}  {row['name']}" for row in rows)
+        raise AmbiguousError(f"{reference!r} fits more than one sweep:{lines}", hint="Give its number.")
+    return rows[0]
+
+
+def _stored(connection: Connection, row: dict[str, Any]) -> StoredSweep:
+    return StoredSweep(**row, counts=_counts(connection, row["id"]))
+
+
+def _counts(connection: Connection, sweep_id: int) -> Counts:
+    rows = connection.execute(
+        "SELECT state, linked, count(*) AS n, bool_or(lease_expires_at > now()) AS live FROM trials"
+        " WHERE sweep_id = %s GROUP BY state, linked",
+        [sweep_id],
+    ).fetchall()
+    states = dict.fromkeys(("waiting", "running", "success", "failed"), 0)
+    for row in rows:
+        states[row["state"]] += row["n"]
+    linked = sum(row["n"] for row in rows if row["linked"])
+    return Counts(**states, linked=linked, working=any(row["live"] for row in rows))
