@@ -65,8 +65,8 @@ def run_backtest(
     from ntrader.settings import load_settings
 
     settings = load_settings()
-    request = _request(
-        config_path=config, strategy=strategy, parameters=_parameters(set_ or []), symbol=symbol,
+    request = base_request(
+        config_path=config, strategy=strategy, set_=set_, symbol=symbol,
         source=source or ("csv" if data_file else None), venue=venue, timeframe=timeframe, data_path=data_file,
         start=start_date, end=end_date, initial_capital=initial_capital, account_type=account_type,
         fill_timing=fill_timing, seed=seed,
@@ -167,12 +167,14 @@ def _run(settings: Settings, request: RunRequest, *, save: bool, keep_data: bool
 _OPTIONS = {"start": "start-date", "end": "end-date", "config_path": "config", "data_path": "csv", "parameters": "set"}
 
 
-def _request(**values: Any) -> RunRequest:
+def base_request(*, set_: list[str] | None, **values: Any) -> RunRequest:
+    """What the options ask for; those that were not given ask for nothing."""
     from pydantic import ValidationError
 
     from ntrader.config import RunRequest, describe
     from ntrader.errors import ConfigError
 
+    values["parameters"] = _parameters(set_ or [])
     try:
         return RunRequest(**{name: value for name, value in values.items() if value is not None})
     except ValidationError as error:

@@ -6,9 +6,9 @@ set first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from ntrader import progress
@@ -20,13 +20,17 @@ from ntrader.strategies.registry import strategy_path
 from ntrader.worker import default_worker
 from storage import migrations
 from storage.runs import StoredRun, find_by_run_key, get_runs
+from storage.sweeps import get_sweep
 from tasks import server
 
 if TYPE_CHECKING:
     from flows.backtest import BacktestOutcome
     from flows.canary import CanaryReport
     from flows.reproduce import Reproduction
+    from flows.sweep import SweepOutcome
     from flows.verify import Checked
+    from ntrader.sweeps.config import SweepConfig
+    from ntrader.sweeps.standing import Estimate
 
 # Events are worth a moment, not a wait: a server that is gone would be tried for more than a minute.
 FINISH_SECONDS = 5
@@ -98,6 +102,61 @@ def launch_canary(settings: Settings, nautilus: str, runs: list[str], *, recreat
 
         with connected(settings):
             return canary(nautilus, wanted)
+
+
+def launch_sweep(
+    settings: Settings, request: RunRequest, search: Mapping[str, Any], *, workers: int | None, rerun: bool,
+    keep_data: bool, verify_best: bool,
+) -> SweepOutcome:  # fmt: skip
+    """Check the search, start what is missing, run the flow. What cannot be searched is refused before any service is
+    started."""
+    with interruptible():
+        _sweep_checked(settings, request, search)
+        progress.report("Opening the database")
+        migrations.prepare(settings)
+        from flows.sweep import sweep, with_workers
+
+        with connected(settings):
+            chosen = with_workers(sweep, workers)
+            return chosen(request, dict(search), workers, rerun, keep_data, verify_best)  # type: ignore[no-any-return]
+
+
+def launch_resumption(
+    settings: Settings, reference: str, *, workers: int | None, keep_data: bool, verify_best: bool
+) -> SweepOutcome:
+    """Go on with a recorded sweep."""
+    with interruptible():
+        default_worker().start()
+        number = str(get_sweep(settings, reference).id)
+        server.prepare_client(settings)
+        from flows.sweep import resume_sweep, with_workers
+
+        with connected(settings):
+            chosen = with_workers(resume_sweep, workers)
+            return chosen(number, workers, keep_data, verify_best)  # type: ignore[no-any-return]
+
+
+def foresee_sweep(
+    settings: Settings, request: RunRequest, search: Mapping[str, Any], *, workers: int | None
+) -> Estimate:
+    """What to expect of a sweep. Nothing is run but a probe, and nothing written."""
+    with interruptible():
+        sweep = _sweep_checked(settings, request, search)
+        migrations.prepare(settings)
+        from flows.sweep import default_workers
+        from tasks.open_sweep import foresee
+
+        progress.report("Looking for trials that there are")
+        return foresee(settings, sweep, workers or default_workers())
+
+
+def _sweep_checked(settings: Settings, request: RunRequest, search: Mapping[str, Any]) -> SweepConfig:
+    default_worker().start()
+    server.prepare_client(settings)
+    from tasks.open_sweep import read
+
+    progress.report("Checking the sweep")
+    return read(settings, request, search)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def verify(runs: list[str]) -> list[Checked]:
     checked = []
     for number, run in enumerate(stored, start=1):
         progress.report(f"Verifying {number:,} of {len(stored):,}")
-        checked.append(_check(settings, run))
+        checked.append(check(settings, run))
     table = [
         (str(each.run_id), each.strategy_name, each.instrument_symbol, each.verdict, each.error) for each in checked
     ]
@@ -55,7 +55,7 @@ def verify(runs: list[str]) -> list[Checked]:
     return checked
 
 
-def _check(settings: Settings, run: StoredRun) -> Checked:
+def check(settings: Settings, run: StoredRun) -> Checked:
     who = (run.run_id, run.strategy_name, run.instrument_symbol)
     try:
         original = read_original(settings, run)

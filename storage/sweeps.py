@@ -209,7 +209,8 @@ def ranking(
     if column not in SORTABLE:
         raise ConfigError(f"trials cannot be ranked by {metric!r}", hint=f"Known: {', '.join(METRICS)}.")
     order = sql.SQL(
-        "{} WHERE t.sweep_id = %s AND t.state = 'success' AND r.{} IS NOT NULL ORDER BY r.{} {}, t.trial_number LIMIT %s"
+        "{} WHERE t.sweep_id = %s AND t.state = 'success' AND r.{} IS NOT NULL"
+        " ORDER BY r.{} {}, t.trial_number LIMIT %s"
     ).format(
         _TRIAL, sql.Identifier(column), sql.Identifier(column), sql.SQL("DESC" if direction == "maximize" else "ASC")
     )
@@ -312,6 +313,17 @@ def _values(planned: Planned, found: dict[str, int]) -> tuple[str, int | None, b
     return planned.run_key, row_id, row_id is not None, "waiting" if row_id is None else "success"
 
 
+def count_known(settings: Settings, run_keys: Sequence[str]) -> int:
+    """How many of these run keys have succeeded."""
+    with reading(settings) as connection:
+        row = connection.execute(
+            "SELECT count(DISTINCT run_key) AS n FROM backtest_runs"
+            " WHERE run_key = ANY(%s) AND execution_status = 'success'",
+            [list(run_keys)],
+        ).fetchone()
+    return row["n"] if row else 0
+
+
 def _known_runs(connection: Connection, plan: Sequence[Planned]) -> dict[str, int]:
     """The newest success of each run key that has one."""
     rows = connection.execute(
@@ -322,7 +334,7 @@ def _known_runs(connection: Connection, plan: Sequence[Planned]) -> dict[str, in
     return {row["run_key"]: row["id"] for row in rows}
 
 
-def _trials(settings: Settings, statement: sql.Composable, parameters: list[Any]) -> list[StoredTrial]:
+def _trials(settings: Settings, statement: sql.Composed, parameters: list[Any]) -> list[StoredTrial]:
     with reading(settings) as connection:
         rows = connection.execute(statement, parameters).fetchall()
     return [_trial(row) for row in rows]

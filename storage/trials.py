@@ -57,12 +57,21 @@ class Finished:
 _FREE = "state = 'waiting' OR (state = 'running' AND lease_expires_at < now())"
 
 
-def reserve(settings: Settings, sweep_id: int, chunk_id: UUID, owner: str, limit: int, shares: int) -> list[Reserved]:
-    """Take up to `limit` trials in the order of their numbers, but no more than one of `shares` equal shares of those
-    that are free. A trial that killed its process before comes alone."""
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """How many trials to take: at most `limit`, and of those that are free one of `shares` equal shares, but not fewer
+    than `least`. So the last portions of a sweep are small, and no worker is left with a large one at its end."""
+
+    limit: int
+    shares: int = 1
+    least: int = 1
+
+
+def reserve(settings: Settings, sweep_id: int, chunk_id: UUID, owner: str, portion: Portion) -> list[Reserved]:
+    """Take trials in the order of their numbers. One that killed its process before comes alone."""
     with writing(settings) as connection:
-        free = _free(connection, sweep_id, limit * shares)
-        wanted = min(limit, -(-free // shares)) if free else 0
+        free = _free(connection, sweep_id, portion.limit * portion.shares)
+        wanted = min(portion.limit, max(portion.least, -(-free // portion.shares)))
         found = connection.execute(
             "WITH taken AS (SELECT trial_number, crashes FROM trials WHERE sweep_id = %(sweep)s"
             f" AND ({_FREE}) ORDER BY crashes > 0 DESC, trial_number LIMIT %(limit)s FOR UPDATE SKIP LOCKED),"

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ntrader.config import RunConfig, canonical_json
+from ntrader.config import RunConfig, canonical_json, sha256
 from ntrader.data.bars import Bars
 from ntrader.data.fingerprint import data_fingerprint
 from ntrader.data.load import load_bars
@@ -81,9 +81,10 @@ class Trials:
     def __init__(self, sweep: SweepConfig, home: Path) -> None:
         self._sweep = sweep
         self._home = home
+        reload_changed(sweep.base.strategy.path.partition(":")[0])
         self._strategy = load_strategy(sweep.base.strategy.path)
         self._sources = code(sweep.base.strategy.path)
-        self._documents = documents(self._sources, identity())
+        self.documents = documents(self._sources, identity())
         self._configs: dict[str, RunConfig] = {}
         self._materials: OrderedDict[str, _Material] = OrderedDict()
 
@@ -103,18 +104,19 @@ class Trials:
 
     def fingerprints(self, config: RunConfig) -> Fingerprints:
         """Of a trial's run; loads its bars. Raises as `load_bars` does."""
-        return fingerprints(config, self._material(config).fingerprint, self._documents)
+        return fingerprints(config, self._material(config).fingerprint, self.documents)
 
     def run(self, config: RunConfig, prints: Fingerprints) -> Execution:
         """The trial's run; raises as `ntrader.execution.execute` does."""
         return carry_out(config, self._events(config), prints)
 
+    def warm(self, config: RunConfig) -> None:
+        """Build what its run needs and others have not built yet: no part of the trial's own time."""
+        self._events(config)
+
     def inputs(self, config: RunConfig) -> Inputs:
         """What its run consumes, to be kept."""
-        return Inputs(self._sources, self._documents, self._material(config).bars)
-
-    def bars(self, config: RunConfig) -> int:
-        return len(self._material(config).bars)
+        return Inputs(self._sources, self.documents, self._material(config).bars)
 
     def probe(self, config: RunConfig) -> float:
         """About how many seconds a run takes once everything is warm: of its first bars, in proportion."""
@@ -185,12 +187,16 @@ def plan(session: str, sweep: SweepConfig, home: Path, points: Iterable[Point]) 
     return list(_planned(trials_of(session, sweep, home), points))
 
 
-def look_ahead(session: str, sweep: SweepConfig, home: Path, point: Point, *, probe: bool) -> Outlook:
+def planned_with(session: str, sweep: SweepConfig, home: Path) -> dict[str, str]:
+    """The fingerprints of code, engine and environment that the trials have in this process."""
+    return {name: sha256(text) for name, text in trials_of(session, sweep, home).documents.items()}
+
+
+def look_ahead(session: str, sweep: SweepConfig, home: Path, point: Point, probe: bool) -> Outlook:
     trials = trials_of(session, sweep, home)
     config = trials.config(point)
-    material = trials._material(config)
-    trials._events(config)
-    times = material.bars.times
+    trials.warm(config)
+    times = trials.inputs(config).bars.times
     days = len(set(((times - 1) // 86_400_000_000_000).tolist()))
     seconds = trials.probe(config) if probe else None
     return Outlook(len(times), days, config.annualization, seconds, peak_memory())

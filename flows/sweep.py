@@ -1,0 +1,298 @@
+"""A sweep: open-sweep, run-trials in chunks until none is left, and the best trial once more by itself."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.verify import Checked, check
+from ntrader import progress
+from ntrader.config import RunRequest
+from ntrader.errors import EngineKilledError, Interruption, NtraderError
+from ntrader.settings import Settings, load_settings
+from ntrader.sweeps import standing
+from ntrader.sweeps.standing import Estimate, Standing
+from ntrader.sweeps.tpe import TpeSampler
+from storage import sweeps as stored
+from storage import trials
+from storage.patience import patiently
+from storage.runs import get_run
+from storage.sweeps import StoredSweep, StoredTrial
+from storage.trials import Portion
+from tasks.label import flow_run_id, label_flow_run
+from tasks.open_sweep import Opening, open_sweep, plan, read, reopen_sweep
+from tasks.publish_sweep import Publisher
+from tasks.run_trials import LocalRunner, Runner
+from tasks.trials import WAITING, ChunkReport, Share
+
+# A chunk: long enough that a task run costs nothing beside it, short enough to lose little; longer and longer, so that
+# a large sweep stays within what Prefect's server and its pages can bear.
+CHUNK_SECONDS: Final = 5.0
+LONGEST_CHUNK: Final = 60.0
+_CHUNKS_OF_A_LENGTH: Final = 200
+# The last chunks of a sweep are no shorter than this.
+_LEAST_SECONDS: Final = 0.4
+_POLL_SECONDS: Final = 0.25
+# What others hold is looked at so often.
+_PATIENCE_SECONDS: Final = 1.0
+# Workers that die before they have begun a trial.
+_MOST_STILLBORN: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOutcome:
+    """A sweep after a sitting: the row, the best trial, and what became of running it once more (None where it was
+    not)."""
+
+    sweep: StoredSweep
+    resumed: bool
+    estimate: Estimate
+    best: StoredTrial | None
+    checked: Checked | None
+    memory: int
+
+
+def default_workers() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@flow(name="sweep", validate_parameters=True)
+def sweep(
+    request: RunRequest,
+    search: dict[str, Any] | None = None,
+    workers: int | None = None,
+    rerun: bool = False,
+    keep_data: bool = True,
+    verify_best: bool = True,
+) -> SweepOutcome:
+    """Run every trial of a sweep that has not been run yet, and record each as a run.
+
+    Args:
+        request: The base run: a sweep's file, single settings, or both.
+        search: What to lay over the file's section `sweep`: params, constraints, objective, sampler, budget ...
+        workers: Worker processes; by default one a core.
+        rerun: Whether to run trials anew that have succeeded before, as another sweep.
+        keep_data: Whether to keep the bars, so that runs can be had again when they have been revised.
+        verify_best: Whether to run the best trial once more by itself at the end.
+    """
+    settings = load_settings()
+    width = workers or default_workers()
+    config = read(settings, request, search or {})
+    opening = open_sweep(
+        settings, config, width, config_path=request.config_path, rerun=rerun, keep_data=keep_data,
+        flow_run_id=flow_run_id(),
+    )  # fmt: skip
+    return _sit(settings, opening, width, verify_best=verify_best)
+
+
+@flow(name="resume-sweep", validate_parameters=True)
+def resume_sweep(
+    sweep: str, workers: int | None = None, keep_data: bool = True, verify_best: bool = True
+) -> SweepOutcome:
+    """Run the trials of a recorded sweep that have not been run yet.
+
+    Args:
+        sweep: Its number, its name, @last or @last~1.
+        workers: Worker processes; by default one a core.
+        keep_data: Whether to keep the bars, so that runs can be had again when they have been revised.
+        verify_best: Whether to run the best trial once more by itself at the end.
+    """
+    settings = load_settings()
+    width = workers or default_workers()
+    found = stored.get_sweep(settings, sweep)
+    opening = reopen_sweep(settings, found, width, keep_data=keep_data, flow_run_id=flow_run_id())
+    return _sit(settings, opening, width, verify_best=verify_best)
+
+
+def with_workers(chosen: Any, workers: int | None) -> Any:
+    """The flow with a thread for each worker process."""
+    return chosen.with_options(task_runner=ThreadPoolTaskRunner(max_workers=workers or default_workers()))
+
+
+def _sit(settings: Settings, opening: Opening, width: int, *, verify_best: bool) -> SweepOutcome:
+    found = stored.get_sweep(settings, str(opening.sweep_id))
+    what = f"{found.strategy_name} {found.name or ''}".strip()
+    label_flow_run(f"Sweep {found.id}: {what}, {found.trials:,} trials", [f"sweep:{found.id}", f"strategy:{what}"])
+    sitting = _Sitting(settings, opening, width)
+    try:
+        sitting.work()
+    except (Exception, Interruption) as error:
+        error.__dict__["sweep_id"] = found.id
+        raise
+    best = _best(settings, found)
+    patiently(lambda: stored.finish_sweep(settings, found.id, best.trial_number if best else None))
+    checked = _verified(settings, found.id, best) if verify_best and best else None
+    done = stored.get_sweep(settings, str(found.id))
+    sitting.publisher.finish(done, stored.ranking(settings, done.id, done.objective, done.direction, 50), checked)
+    return SweepOutcome(done, opening.resumed, opening.estimate, best, checked, sitting.memory)
+
+
+def _best(settings: Settings, found: StoredSweep) -> StoredTrial | None:
+    ranked = patiently(lambda: stored.ranking(settings, found.id, found.objective, found.direction, 1))
+    return ranked[0] if ranked else None
+
+
+def _verified(settings: Settings, sweep_id: int, best: StoredTrial) -> Checked | None:
+    """By itself, in a process that has run no trial."""
+    if best.run_id is None:
+        return None
+    progress.report("Verifying the best trial")
+    checked = check(settings, get_run(settings, str(best.run_id)))
+    if checked.verdict is not None:
+        identical = checked.holds
+        patiently(lambda: stored.mark_verified(settings, sweep_id, best.trial_number, identical=identical))
+    return checked
+
+
+class _Sitting:
+    """The work on one sweep by this process: what is handed out, and what came back."""
+
+    def __init__(self, settings: Settings, opening: Opening, width: int) -> None:
+        self._settings = settings
+        self._opening = opening
+        self._sweep = opening.sitting.sweep
+        self._began = time.monotonic()
+        self._runner: Runner = LocalRunner(settings, opening.sitting, width, self._hear)
+        self.publisher = Publisher(opening.sweep_id)
+        self.memory = 0
+        counts = stored.count_trials(settings, opening.sweep_id)
+        self._total = opening.estimate.trials
+        self._done, self._linked, self._failed = counts.done, counts.linked, counts.failed
+        self._done_here = 0
+        self._best = self._first_best()
+        self._per_trial = opening.estimate.seconds_per_trial
+        self._chunks = 0
+        self._out = 0
+        self._stillborn = 0
+        self._under_way: dict[str, int] = {}
+        self._waiting_for_database = False
+
+    def work(self) -> None:
+        """Until no trial is left, or no time."""
+        try:
+            while self._round():
+                pass
+        finally:
+            self._runner.stop()
+            with suppress(NtraderError):
+                stored.add_seconds(self._settings, self._opening.sweep_id, time.monotonic() - self._began)
+
+    def _round(self) -> bool:
+        """Hand out what is free and wait until all of it has come back. False where nothing is left to do."""
+        if self._out_of_time():
+            return False
+        counts = patiently(lambda: stored.count_trials(self._settings, self._opening.sweep_id))
+        self._done, self._linked, self._failed = counts.done, counts.linked, counts.failed
+        self._tell()
+        if counts.waiting:
+            self._hand_out()
+            return True
+        if counts.running:
+            # Somebody else's: they finish, or their lease runs out.
+            if not patiently(lambda: trials.reclaim(self._settings, self._opening.sweep_id)):
+                time.sleep(_PATIENCE_SECONDS)
+                self._hand_out()
+            return True
+        return self._sweep.sampler == "tpe" and self._ask()
+
+    def _hand_out(self) -> None:
+        """Keep every worker busy until one finds nothing to take; then let the others finish."""
+        more = True
+        for _ in range(self._runner.width):
+            self._submit()
+        while self._out:
+            report = self._runner.next(_POLL_SECONDS)
+            self._tell()
+            if report is None:
+                continue
+            self._out -= 1
+            more = self._count(report) and more
+            if more and not self._out_of_time():
+                self._submit()
+
+    def _submit(self) -> None:
+        self._runner.submit(self._share())
+        self._out += 1
+
+    def _share(self) -> Share:
+        seconds = min(LONGEST_CHUNK, CHUNK_SECONDS * 2 ** (self._chunks // _CHUNKS_OF_A_LENGTH), self._time_left())
+        self._chunks += 1
+        if not self._per_trial:
+            return Share(Portion(self._runner.width, self._runner.width), seconds)
+        limit = max(1, math.ceil(seconds / self._per_trial))
+        least = max(1, math.ceil(_LEAST_SECONDS / self._per_trial))
+        return Share(Portion(limit, 2 * self._runner.width, min(least, limit)), seconds)
+
+    def _count(self, report: ChunkReport) -> bool:
+        """Whether it is worth asking for more."""
+        self.memory = max(self.memory, report.memory)
+        self._stillborn = self._stillborn + 1 if report.crashed else 0
+        if self._stillborn >= _MOST_STILLBORN:
+            raise EngineKilledError(
+                f"the worker processes die, {self._stillborn} one after another",
+                hint="Is there memory for so many? Try --workers 1.",
+            )
+        self._done += report.saved
+        self._done_here += report.saved
+        self._failed += report.failed
+        if report.saved:
+            per_trial = report.busy / report.saved
+            self._per_trial = per_trial if self._per_trial is None else (self._per_trial + per_trial) / 2
+        if report.best is not None and self._is_better(report.best[0]):
+            self._best = report.best
+        self.publisher.report(self._standing())
+        return report.crashed or report.saved > 0
+
+    def _ask(self) -> bool:
+        """The next batch of a sampler that learns. False where it has asked for all."""
+        progress.report("Asking for the next trials")
+        sweep_id = self._opening.sweep_id
+        known = patiently(lambda: stored.objectives(self._settings, sweep_id, self._sweep.objective))
+        sampler = TpeSampler(self._sweep, [point for point, _, _ in known.values()])
+        sampler.tell({number: value for number, (_, _, value) in known.items()})
+        batch = sampler.ask()
+        if not batch:
+            return False
+        planned = plan(self._settings, self._opening.sitting, batch)
+        patiently(lambda: stored.add_trials(self._settings, sweep_id, planned, link=self._opening.link))
+        return True
+
+    def _time_left(self) -> float:
+        wall = self._sweep.budget.wall
+        return math.inf if wall is None else wall - (time.monotonic() - self._began)
+
+    def _out_of_time(self) -> bool:
+        return self._time_left() <= 0
+
+    def _first_best(self) -> tuple[float, int] | None:
+        ranked = stored.ranking(self._settings, self._opening.sweep_id, self._sweep.objective, self._sweep.direction, 1)
+        return (ranked[0].metrics[self._sweep.objective], ranked[0].trial_number) if ranked else None
+
+    def _is_better(self, value: float) -> bool:
+        if self._best is None:
+            return True
+        return value > self._best[0] if self._sweep.direction == "maximize" else value < self._best[0]
+
+    def _hear(self, number: int, done: int) -> None:
+        """From the threads of the chunks."""
+        self._waiting_for_database = number == WAITING
+
+    def _tell(self) -> None:
+        standing.tell(self._standing())
+
+    def _standing(self) -> Standing:
+        seconds = time.monotonic() - self._began
+        rate = self._done_here / seconds if self._done_here and seconds > 0 else None
+        eta = (self._total - self._done) / rate if rate else None
+        value, number = self._best or (None, None)
+        return Standing(
+            self._total, self._done, self._linked, self._failed, rate, eta, value, number, self._waiting_for_database
+        )
