@@ -262,8 +262,17 @@ def last_moment(moment: date) -> datetime:
 
 
 def read_request(request: RunRequest) -> dict[str, Any]:
-    """The config file, if any, with the request's overrides laid over it, as plain data for `build_config`."""
-    return lay_over(read_settings(Path(request.config_path)) if request.config_path else {}, request)
+    """The config file, if any, with the request's overrides laid over it, as plain data for `build_config`.
+
+    Raises ConfigError where the file is that of a sweep.
+    """
+    raw = read_settings(Path(request.config_path)) if request.config_path else {}
+    if "sweep" in raw:
+        raise ConfigError(
+            f"{request.config_path} describes a sweep, not a single run",
+            hint=f"Run it with `ntrader sweep run {request.config_path}`.",
+        )
+    return lay_over(raw, request)
 
 
 def read_settings(path: Path) -> dict[str, Any]:

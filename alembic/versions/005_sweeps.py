@@ -115,6 +115,7 @@ def upgrade() -> None:
     )  # fmt: skip
     op.create_index("ix_trials_chunk_id", "trials", ["chunk_id"], postgresql_where=sa.text("chunk_id IS NOT NULL"))
     op.create_index("ix_trials_run_id", "trials", ["run_id"], postgresql_where=sa.text("run_id IS NOT NULL"))
+    op.create_index("ix_trials_linked", "trials", ["sweep_id", "run_id"], postgresql_where=sa.text("linked"))
     op.create_index(
         "ix_backtest_runs_trial", "backtest_runs", ["sweep_id", "trial_number"], unique=True,
         postgresql_where=sa.text("execution_status = 'success' AND trial_number IS NOT NULL"),
