@@ -18,15 +18,6 @@ Connection = psycopg.Connection[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """A sweep with the best of its objective so far, and the trial that has it; None where there is none."""
-
-    sweep: StoredSweep
-    best_value: float | None
-    best_trial: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Holder:
     """A process that has reserved `trials` of a sweep. `alive` is None where it cannot be seen from here, `expired`
     says that its lease has run out."""
@@ -39,10 +30,13 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a sweep is, and who is at it."""
+class Listed:
+    """A sweep with the best of its objective so far and the trial that has it, None where there is none, and who is at
+    it."""
 
     sweep: StoredSweep
+    best_value: float | None
+    best_trial: int | None
     holders: tuple[Holder, ...]
 
 
@@ -66,15 +60,16 @@ def sweeps_page(settings: Settings, limit: int) -> tuple[list[Listed], int]:
     return found, row["n"]
 
 
-def progress(settings: Settings, reference: str | None = None) -> list[Progress]:
-    """Of one sweep, or of all that are neither finished nor out of time, the newest first. Raises as `get_sweep`
-    does."""
+def look_at(settings: Settings, reference: str) -> Listed:
+    """One sweep. Raises as `get_sweep` does."""
     with reading(settings) as connection:
-        if reference is not None:
-            sweeps = [read_sweep(connection, reference)]
-        else:
-            sweeps = read_sweeps(connection, None, unfinished=True)
-        return [Progress(sweep, _holders(connection, sweep.id)) for sweep in sweeps]
+        return _listed(connection, read_sweep(connection, reference))
+
+
+def unfinished_sweeps(settings: Settings) -> list[Listed]:
+    """All that are neither finished nor out of time, the newest first."""
+    with reading(settings) as connection:
+        return [_listed(connection, sweep) for sweep in read_sweeps(connection, None, unfinished=True)]
 
 
 def trials_with_runs(settings: Settings, sweep_id: int) -> dict[int, UUID]:
@@ -104,7 +99,8 @@ def _listed(connection: Connection, sweep: StoredSweep) -> Listed:
     best = _best(connection, sweep, sweep.best_trial)
     if best is None and sweep.best_trial is not None:  # its run has been deleted since
         best = _best(connection, sweep, None)
-    return Listed(sweep, *(best or (None, None)))
+    value, trial = best or (None, None)
+    return Listed(sweep, value, trial, _holders(connection, sweep.id))
 
 
 def _best(connection: Connection, sweep: StoredSweep, trial: int | None) -> tuple[float, int] | None:
