@@ -241,7 +241,10 @@ def writing(settings: Settings) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     """The same by psycopg alone, for processes that need not wait for SQLAlchemy to be imported: one transaction, on a
     connection that is kept for the next."""
     idle = _idle.setdefault(settings, [])
-    connection = idle.pop() if idle else connect(settings, autocommit=False)
+    try:
+        connection = idle.pop()
+    except IndexError:  # none, or another thread was faster
+        connection = connect(settings, autocommit=False)
     try:
         with connection.transaction():
             yield connection
