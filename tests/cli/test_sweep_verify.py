@@ -31,7 +31,9 @@ def test_trials_are_verified_by_themselves(own: Own, here: Here, environment: Se
     ran = here("sweep", "run", *words, "--workers", "1", "--no-verify", "--json")
     assert ran.code == 0, ran.err
     best = json.loads(ran.out)["best"]["trial_number"]
-    assert get_sweep(environment, "1").verified is None
+    found = get_sweep(environment, "1")
+    assert (found.verified, found.state) == (None, "finished")
+    assert 0 < found.seconds < 60
 
     # The best, and others that the seed chooses, alike each time; what is unsaid stays unsaved.
     first = here("sweep", "verify", "1", "--trials", "3", "--seed", "5", "--json")
