@@ -201,12 +201,28 @@ def _shown() -> Iterator[None]:
 
     show, clear = progress_line("trials")
     progress.listen(show)
-    standing.listen(_standing_line())
+    standing.listen(_standing_line(), _say_expected)
     try:
         yield
     finally:
         standing.listen(None)
         clear()
+
+
+def _say_expected(sweep_id: int, estimate: Estimate) -> None:
+    new = estimate.trials - estimate.stored
+    parts = [f"{estimate.trials:,} trials"]
+    if estimate.stored:
+        parts.append(f"{estimate.stored:,} of them stored already")
+    if new and estimate.seconds is not None:
+        parts.append(f"about {_duration(estimate.seconds)} with {estimate.workers} workers")
+    if new:
+        parts.append(f"{estimate.memory / 1e9:.1f} GB")
+    if estimate.noise is not None:
+        parts.append(f"pure noise would show a best Sharpe of {number(estimate.noise)}")
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[2K")
+    talk(f"Sweep {sweep_id}: {', '.join(parts)}.")
 
 
 def _standing_line() -> Callable[[Standing], None]:
@@ -315,9 +331,6 @@ def _say_outcome(outcome: SweepOutcome, *, json_output: bool) -> None:
                     ("Run ID", str(best.run_id)),
                 ]
             )
-        noise = outcome.estimate.noise
-        if noise is not None and sweep.objective == "sharpe_ratio":
-            talk(f"The best Sharpe ratio of so many trials of pure noise would be about {number(noise)}.")
     if checked is not None and checked.verdict is None:
         talk(f"Warning: the best trial could not be run once more: {checked.error}")
     if checked is not None and checked.verdict is not None and not checked.holds:

@@ -121,6 +121,7 @@ def _sit(settings: Settings, opening: Opening, width: int, *, verify_best: bool)
     found = stored.get_sweep(settings, str(opening.sweep_id))
     what = f"{found.strategy_name} {found.name or ''}".strip()
     label_flow_run(f"Sweep {found.id}: {what}, {found.trials:,} trials", [f"sweep:{found.id}", f"strategy:{what}"])
+    standing.tell_estimate(found.id, opening.estimate)
     sitting = _Sitting(settings, opening, width)
     try:
         sitting.work()

@@ -18,7 +18,7 @@ from ntrader.worker import Worker
 from storage import trials as stored
 from storage.leases import RENEW_SECONDS
 from storage.patience import patiently
-from tasks.trials import LOADING, ChunkReport, Share, Sitting
+from tasks.trials import COME_BACK, LOADING, ChunkReport, Share, Sitting
 
 # Once may be the machine's doing; a trial that was alone and has done it again is the culprit.
 MOST_CRASHES: Final = 2
@@ -37,6 +37,11 @@ class Watched:
         self._since = time.monotonic()
         self._overdue = False
 
+    def call_back(self) -> None:
+        """Ask it to finish the trial at hand, save what it has, and begin nothing new."""
+        self.stopped.set()
+        self.worker.signal(COME_BACK)
+
     def stop(self) -> None:
         """End it now: what it has not saved is given back."""
         self.stopped.set()
@@ -52,7 +57,7 @@ class Watched:
         self._begin(LOADING)
 
         def on_progress(number: int, done: int) -> None:
-            if self.stopped.is_set():  # the call began just after everything was to end
+            if self.stopped.is_set() and number == LOADING:  # the call began just after everything was to end
                 raise EngineKilledError("stopped")
             self._begin(number)
             tell(number, done)

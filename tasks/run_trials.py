@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from contextlib import suppress
+from typing import Any, Final, Protocol
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -14,6 +16,9 @@ from tasks.chunk import Watched
 from tasks.trials import ChunkReport, Share, Sitting
 
 Tell = Callable[[int, int], None]
+
+# For the trial at hand and for saving what there is.
+_GOODBYE_SECONDS: Final = 3.0
 
 
 class Runner(Protocol):
@@ -28,7 +33,7 @@ class Runner(Protocol):
         """The next chunk that is over; None where none is within so many seconds. Raises what the chunk raised."""
 
     def stop(self) -> None:
-        """End all chunks now: what they have not saved is given back."""
+        """End all chunks: what is done is saved if that takes but a moment, everything else is given back."""
 
 
 @task(name="run-trials", cache_policy=NO_CACHE)
@@ -66,5 +71,15 @@ class LocalRunner:
         return report
 
     def stop(self) -> None:
-        for watched in self._all:
-            watched.stop()
+        busy = len(self._all) - len(self._idle)
+        try:
+            for watched in self._all:
+                watched.call_back()
+            deadline = time.monotonic() + _GOODBYE_SECONDS
+            while busy and (left := deadline - time.monotonic()) > 0:
+                with suppress(queue.Empty):
+                    self._over.get(timeout=left)
+                    busy -= 1
+        finally:  # also where somebody does not want to wait so long
+            for watched in self._all:
+                watched.stop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -79,6 +81,10 @@ class _Chunk:
     inputs: dict[str, Inputs] = field(default_factory=dict)
 
 
+# Sent by whoever watches: finish the trial at hand, save, and come back.
+COME_BACK: Final = signal.SIGUSR1
+_called_back = threading.Event()
+
 # Data that this process has seen kept: to look once is enough.
 _kept: set[tuple[str, str]] = set()
 
@@ -90,6 +96,8 @@ def run_chunk(settings: Settings, sitting: Sitting, chunk_id: UUID, share: Share
     DatabaseError where nothing can be saved; the trials then wait again when their lease has run out, or when the
     caller gives them back.
     """
+    _called_back.clear()
+    signal.signal(COME_BACK, lambda *_: _called_back.set())
     progress(LOADING, 0)
 
     def wait() -> None:
@@ -134,7 +142,7 @@ def _run(home: Path, sitting: Sitting, reserved: list[Reserved], seconds: float,
     chunk = _Chunk()
     deadline = time.monotonic() + seconds
     for done, trial in enumerate(reserved):
-        if done and time.monotonic() > deadline:
+        if _called_back.is_set() or (done and time.monotonic() > deadline):
             break
         config = trials.config(trial.point)
         try:
