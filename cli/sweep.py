@@ -184,9 +184,8 @@ def _carried_on(settings: Settings, work: Callable[[], SweepOutcome]) -> SweepOu
             sys.stderr.write("\r\x1b[2K" if sys.stderr.isatty() else "")
             try:
                 counts = get_sweep(settings, str(number)).counts
-                talk(
-                    f"Sweep {number}: {counts.done:,} trials are saved, {counts.waiting + counts.running:,} are not run."
-                )
+                left = counts.waiting + counts.running
+                talk(f"Sweep {number}: {counts.done:,} trials are saved, {left:,} are not run.")
             except NtraderError:
                 talk(f"Sweep {number}: what was saved is saved.")
             talk(f"Go on with: ntrader sweep resume {number}")

@@ -14,6 +14,7 @@ import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import msgspec
@@ -58,7 +59,13 @@ class StrategyClass:
 
     @property
     def fields(self) -> tuple[Any, ...]:
-        return tuple(f for f in msgspec.structs.fields(self.config) if f.name not in _BASE | _GIVEN)
+        return _declared(self.config)
+
+
+# By the class itself, which is another after its module has been loaded anew: a sweep asks for each of its trials.
+@cache
+def _declared(config: type[StrategyConfig]) -> tuple[Any, ...]:
+    return tuple(field for field in msgspec.structs.fields(config) if field.name not in _BASE | _GIVEN)
 
 
 def load_strategy(path: str) -> StrategyClass:
@@ -77,7 +84,8 @@ def load_strategy(path: str) -> StrategyClass:
             hint=f"Did you mean {module_name}:{near[0]}?" if near else None,
         )
     name, kind = identity(path)
-    return StrategyClass(path=path, name=name, strategy_type=kind, strategy=found, config=_config_class(found))
+    config = _config_class(found)  # type: ignore[arg-type]  # mypy takes a class of Any for not hashable
+    return StrategyClass(path=path, name=name, strategy_type=kind, strategy=found, config=config)
 
 
 def parameters_of(strategy: StrategyClass) -> tuple[Parameter, ...]:
@@ -167,7 +175,8 @@ def _is_strategy(value: object) -> typing.TypeGuard[type[Strategy]]:
     return isinstance(value, type) and issubclass(value, Strategy) and value is not Strategy
 
 
-def _config_class(strategy: type[Strategy]) -> type[StrategyConfig]:
+@cache
+def _config_class(strategy: Any) -> type[StrategyConfig]:
     """The type that `__init__` asks for, else `<Class>Config` beside the class, else what its base class has."""
     for kind in strategy.__mro__:
         if kind is Strategy:

@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,25 @@ def prepare(raw: dict[str, Any], home: Path, origin: str = "the request") -> Swe
         data = data.model_copy(update={"path": str(Path(data.path).expanduser().absolute())})
     chosen = sweep.base.strategy.model_copy(update={"path": path, "parameters": parameters})
     sweep = sweep.model_copy(update={"base": sweep.base.model_copy(update={"strategy": chosen, "data": data})})
+    sweep = _with_both_ends(sweep, home)
     check_sweep(sweep, known)
     return sweep
+
+
+def _with_both_ends(sweep: SweepConfig, home: Path) -> SweepConfig:
+    """Periods of the form `last` end with the newest bar of any of the sweep's series."""
+    if not any(period.last for period in sweep.periods):
+        return sweep
+    everything = {"start": None, "end": None}
+    newest = max(
+        int(load_bars(sweep.base.data.model_copy(update={**everything, "symbol": symbol, "timeframe": timeframe}), home)
+            .times[-1])
+        for symbol in sweep.symbols or (sweep.base.data.symbol,)
+        for timeframe in sweep.timeframes or (sweep.base.data.timeframe,)
+    )  # fmt: skip
+    # Midnight, the close of a bar, still belongs to the day it ends.
+    day = datetime.fromtimestamp((newest - 1) // 1_000_000_000, UTC).date()
+    return sweep.model_copy(update={"periods": tuple(period.ending(day) for period in sweep.periods)})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
