@@ -20,6 +20,7 @@ from ntrader.errors import (
     AmbiguousError,
     ConfigError,
     DatabaseError,
+    DriftError,
     Interruption,
     NotFoundError,
     NtraderError,
@@ -35,6 +36,7 @@ EXIT_CODES: tuple[tuple[type[NtraderError], int], ...] = (
     (NotFoundError, NOT_FOUND),
     (AmbiguousError, NOT_FOUND),
     (RunError, RUN_FAILED),
+    (DriftError, DIFFERENT),
     (DatabaseError, DATABASE),
     (ServiceError, DATABASE),
 )
@@ -65,6 +67,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(db.app, name="db")
 app.command("doctor")(doctor.doctor)
 app.command("sql")(sql.sql)
+app.command("up")(services.up)
 app.command("status")(services.status)
 app.command("down")(services.down)
 

@@ -21,7 +21,7 @@ from ntrader.worker import default_worker
 from storage import migrations
 from storage.runs import StoredRun, find_by_run_key, get_runs
 from storage.sweeps import get_sweep
-from tasks import server
+from tasks import pool, server
 
 if TYPE_CHECKING:
     from flows.backtest import BacktestOutcome
@@ -165,6 +165,23 @@ def connected(settings: Settings) -> Iterator[None]:
     progress.report("Connecting to Prefect")
     with prefect_at(server.ensure_server(settings)), _prefect_explained(settings):
         yield
+
+
+def bring_up(settings: Settings) -> list[str]:
+    """The database, Prefect's server, the deployments and a worker: all that is missing is started. Returns the names
+    of the deployments."""
+    with interruptible():
+        progress.report("Opening the database")
+        migrations.prepare(settings)
+        server.prepare_client(settings)
+        with connected(settings):
+            from flows.deploy import deploy_all
+
+            progress.report("Bringing the deployments up to date")
+            names = deploy_all()
+        progress.report("Starting the worker")
+        pool.ensure_worker(settings, server.ensure_server(settings))
+    return names
 
 
 def find_existing(settings: Settings, request: RunRequest) -> StoredRun | None:

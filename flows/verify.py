@@ -8,12 +8,13 @@ from uuid import UUID
 from prefect import flow
 
 from ntrader import progress
-from ntrader.errors import NtraderError
+from ntrader.errors import DriftError, NtraderError
 from ntrader.settings import Settings, load_settings
 from ntrader.summary import verification_summary
 from ntrader.verdict import Verdict, judge
+from storage.conditions import Filters
 from storage.originals import read_original
-from storage.runs import StoredRun, get_runs
+from storage.runs import StoredRun, get_runs, list_runs
 from tasks.label import label_flow_run, publish_summary
 from tasks.load_config import load_stored_config
 from tasks.run_backtest import run_backtest
@@ -52,6 +53,25 @@ def verify(runs: list[str]) -> list[Checked]:
         (str(each.run_id), each.strategy_name, each.instrument_symbol, each.verdict, each.error) for each in checked
     ]
     publish_summary(verification_summary(table), f"{len(checked)} runs verified", "verification", return_state=True)
+    return checked
+
+
+@flow(name="verify-recent", validate_parameters=True)
+def verify_recent(last: int = 20) -> list[Checked]:
+    """Run the newest successful runs again; fail where one does not come out the same.
+
+    Args:
+        last: How many.
+    """
+    found = list_runs(load_settings(), max(last, 1), Filters(statuses=("success",))).runs
+    checked = verify([str(run.run_id) for run in found]) if found else []
+    drifted = [each for each in checked if not each.holds]
+    if drifted:
+        raise DriftError(
+            f"{len(drifted)} of {len(checked)} runs do not come out the same: "
+            + ", ".join(str(each.run_id)[:8] for each in drifted),
+            hint="`ntrader reproduce RUN` looks for the cause.",
+        )
     return checked
 
 

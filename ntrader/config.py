@@ -222,6 +222,9 @@ class RunRequest(FrozenModel):
     config_path: str | None = Field(
         default=None, description="A YAML file such as config/strategies/sma_crossover.yaml"
     )
+    config: dict[str, Any] | None = Field(
+        default=None, description="The settings themselves, in the form of a file, for a machine that does not have it"
+    )
     strategy: str | None = Field(default=None, description="A strategy's key, name or import path")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Strategy parameters to override")
     symbol: str | None = None
@@ -263,12 +266,32 @@ def last_moment(moment: date) -> datetime:
 
 def read_request(request: RunRequest) -> dict[str, Any]:
     """The config file, if any, with the request's overrides laid over it, as plain data for `build_config`."""
-    return lay_over(read_settings(Path(request.config_path)) if request.config_path else {}, request)
+    return lay_over(settings_of(request), request)
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """The settings of a config file in their long form, blank ones left out. Raises ConfigError as `read_yaml` does."""
-    return _long_form(_without_blanks(read_yaml(path)))
+def settings_of(request: RunRequest) -> dict[str, Any]:
+    """The settings that the request's file holds, or brings along, in their long form, blank ones left out.
+
+    Raises ConfigError as `read_yaml` does.
+    """
+    if request.config is not None:
+        return _long_form(_without_blanks(request.config))
+    return _long_form(_without_blanks(read_yaml(Path(request.config_path)))) if request.config_path else {}
+
+
+def portable(request: RunRequest) -> RunRequest:
+    """The same for a process elsewhere: what the file says goes with it, and paths are whole. Raises ConfigError as
+    `read_yaml` does."""
+    raw = settings_of(request)
+    data = raw.get("data")
+    if isinstance(data, dict) and isinstance(data.get("path"), str):
+        raw = {**raw, "data": {**data, "path": _whole_path(data["path"])}}
+    path = _whole_path(request.data_path) if request.data_path else None
+    return request.model_copy(update={"config": raw or None, "data_path": path})
+
+
+def _whole_path(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def lay_over(raw: dict[str, Any], request: RunRequest) -> dict[str, Any]:

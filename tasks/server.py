@@ -7,21 +7,15 @@ Importing this module does not import Prefect.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote
@@ -30,30 +24,36 @@ from ntrader import progress
 from ntrader.errors import ServiceError
 from ntrader.settings import Settings, mask_url
 from storage import local
-from storage.leases import is_dead, owner_of
+from tasks import processes
+from tasks.processes import Remembered, alone
 
 HOST = "127.0.0.1"
 PORT = 4200
 DATABASE = "prefect"
 START_SECONDS = 180
-STOP_SECONDS = 15
 
 _HEALTH_TIMEOUT = 3.0
 _FOREIGN_TIMEOUT = 10.0
-# Servers that this process started: held, so that one that ends is reaped and does not stay a zombie of ours.
-_started: list[subprocess.Popen[bytes]] = []
-_LOG_LIMIT = 10_000_000
 _LEAST_SPACE = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """The server as its state file remembers it; `owner` tells its process from another with the same pid."""
+    """The server as its state file remembers it."""
 
-    pid: int
-    owner: str
-    api_url: str
-    started_at: str
+    process: Remembered
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def started_at(self) -> str:
+        return self.process.started_at
+
+    @property
+    def api_url(self) -> str:
+        return str(self.process.facts["api_url"])
 
     @property
     def ui_url(self) -> str:
@@ -71,7 +71,7 @@ def ensure_server(settings: Settings) -> str:
     database = local.ensure_running(settings.home, database=DATABASE)
     state = running_server(settings.home)
     if state is None:
-        with _lock(settings.home):
+        with alone(_lock_file(settings.home)):
             state = running_server(settings.home)
             if state is None:
                 progress.report("Starting the Prefect server, once: this takes about 15 seconds")
@@ -82,7 +82,7 @@ def ensure_server(settings: Settings) -> str:
 def running_server(home: Path) -> ServerState | None:
     """The local server if its process lives and it answers."""
     state = _remembered(home)
-    if state is None or is_dead(state.owner) or not _healthy(state.api_url):
+    if state is None or not state.process.lives or not _healthy(state.api_url):
         return None
     return state
 
@@ -90,17 +90,17 @@ def running_server(home: Path) -> ServerState | None:
 def hung_server(home: Path) -> int | None:
     """The pid of a local server that lives but does not answer."""
     state = _remembered(home)
-    return None if state is None or is_dead(state.owner) or _healthy(state.api_url) else state.pid
+    return None if state is None or not state.process.lives or _healthy(state.api_url) else state.pid
 
 
 def stop_server(home: Path) -> bool:
     """Stop the local server; False if there was none."""
-    with _lock(home):
+    with alone(_lock_file(home)):
         state = _remembered(home)
         _state_file(home).unlink(missing_ok=True)
-        if state is None or is_dead(state.owner):
+        if state is None or not state.process.lives:
             return False
-        _terminate(state)
+        processes.terminate(state.process)
         return True
 
 
@@ -157,24 +157,10 @@ def _did_not_start(home: Path, code: int) -> ServiceError:
 
 
 def _spawn(home: Path, port: int, api_url: str, database: str) -> subprocess.Popen[bytes]:
-    log = log_file(home)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    if log.exists() and log.stat().st_size > _LOG_LIMIT:
-        log.replace(log.with_suffix(".log.1"))
     command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
     options = ["--host", HOST, "--port", str(port), "--timeout-keep-alive", "5"]
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [*command, *options],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            cwd=home,
-            env={**os.environ, **_server_environment(home, api_url, database)},
-        )
-    _started.append(process)
-    return process
+    environment = _server_environment(home, api_url, database)
+    return processes.start([*command, *options], log=log_file(home), folder=home, environment=environment)
 
 
 def _server_environment(home: Path, api_url: str, database: str) -> dict[str, str]:
@@ -253,36 +239,17 @@ def require_answer(api_url: str) -> None:
 
 def _discard_hung(home: Path) -> None:
     state = _remembered(home)
-    if state is not None and not is_dead(state.owner):
-        _terminate(state)
-
-
-def _terminate(state: ServerState) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(state.pid, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
-        while time.monotonic() < deadline:
-            if is_dead(state.owner):
-                break
-            time.sleep(0.05)
-        else:
-            os.killpg(state.pid, signal.SIGKILL)
-    _started[:] = [process for process in _started if process.poll() is None]
+    if state is not None and state.process.lives:
+        processes.terminate(state.process)
 
 
 def _remember(home: Path, pid: int, api_url: str) -> ServerState:
-    state = ServerState(pid, owner_of(pid), api_url, datetime.now(UTC).isoformat(timespec="seconds"))
-    temporary = _state_file(home).with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(state)))
-    temporary.replace(_state_file(home))
-    return state
+    return ServerState(processes.remember(_state_file(home), pid, api_url=api_url))
 
 
 def _remembered(home: Path) -> ServerState | None:
-    try:
-        return ServerState(**json.loads(_state_file(home).read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
+    state = processes.remembered(_state_file(home))
+    return ServerState(state) if state and "api_url" in state.facts else None
 
 
 def _folder(home: Path) -> Path:
@@ -308,8 +275,5 @@ def _log_tail(home: Path) -> str:
     return "".join(f"\n  {line}" for line in lines)
 
 
-@contextlib.contextmanager
-def _lock(home: Path) -> Iterator[None]:
-    with (_folder(home) / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+def _lock_file(home: Path) -> Path:
+    return _folder(home) / ".lock"

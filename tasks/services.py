@@ -8,7 +8,7 @@ from typing import Any
 
 from ntrader.settings import Settings, mask_url
 from storage import local
-from tasks import server
+from tasks import pool, server
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class ServiceState:
 
 def service_states(settings: Settings) -> list[ServiceState]:
     """Starts nothing."""
-    states = [_database(settings), _prefect(settings)]
+    states = [_database(settings), _prefect(settings), _worker(settings)]
     if settings.database_url and local.status(settings.home).running:
         # Prefect's tables are there, wherever the runs are.
         states.append(_embedded(settings))
@@ -40,8 +40,10 @@ def service_states(settings: Settings) -> list[ServiceState]:
 
 
 def stop_services(settings: Settings) -> list[str]:
-    """Stop the local Prefect server, then the embedded PostgreSQL that it uses; the names of what was stopped."""
+    """Stop the worker, then the local Prefect server, then the embedded PostgreSQL; the names of what was stopped."""
     stopped = []
+    if pool.stop_worker(settings.home):
+        stopped.append("Prefect worker")
     if server.stop_server(settings.home):
         stopped.append("Prefect server")
     if local.stop(settings.home):
@@ -70,6 +72,15 @@ def _prefect(settings: Settings) -> ServiceState:
     if found is None:
         return ServiceState("Prefect server", "stopped", "-", None, None, log)
     return ServiceState("Prefect server", "running", found.ui_url, found.pid, _resident(found.pid), log)
+
+
+def _worker(settings: Settings) -> ServiceState:
+    found = pool.running_worker(settings.home)
+    log = str(pool.log_file(settings.home))
+    if found is None:
+        return ServiceState("Prefect worker", "stopped", "-", None, None, log)
+    where = f"work pool {pool.POOL}"
+    return ServiceState("Prefect worker", "running", where, found.pid, _resident(found.pid), log)
 
 
 def _resident(pid: int) -> int | None:

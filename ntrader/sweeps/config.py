@@ -14,7 +14,6 @@ import re
 import reprlib
 from collections.abc import Mapping
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -41,7 +40,7 @@ from ntrader.config import (
     first_moment,
     last_moment,
     lay_over,
-    read_settings,
+    settings_of,
     sha256,
 )
 from ntrader.errors import ConfigError
@@ -295,9 +294,9 @@ def read_sweep(request: RunRequest, overrides: Mapping[str, Any] | None = None) 
 
     Raises ConfigError where the file cannot be read.
     """
-    raw = read_settings(Path(request.config_path)) if request.config_path else {}
-    section = raw.pop("sweep", {})
-    merged = lay_over(raw, request)
+    raw = settings_of(request)
+    section = raw.get("sweep", {})
+    merged = lay_over({key: value for key, value in raw.items() if key != "sweep"}, request)
     return {**merged, "sweep": _laid_over(section, overrides or {})}
 
 
