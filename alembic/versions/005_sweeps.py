@@ -110,7 +110,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("sweep_id", "trial_number", name=op.f("pk_trials")),
     )
     op.create_index(
-        "ix_trials_open", "trials", ["sweep_id", "trial_number"],
+        "ix_trials_open", "trials", ["sweep_id", sa.literal_column("(crashes > 0) DESC"), "trial_number"],
         postgresql_where=sa.text("state IN ('waiting', 'running')"),
     )  # fmt: skip
     op.create_index("ix_trials_chunk_id", "trials", ["chunk_id"], postgresql_where=sa.text("chunk_id IS NOT NULL"))
