@@ -160,7 +160,7 @@ class _Sitting:
         self._settings = settings
         self._opening = opening
         self._sweep = opening.sitting.sweep
-        self._began = time.monotonic()
+        self._began = self._recorded = time.monotonic()
         self._runner: Runner = LocalRunner(settings, opening.sitting, width, self._hear)
         self.publisher = Publisher(opening.sweep_id)
         self.memory = 0
@@ -183,8 +183,7 @@ class _Sitting:
                 pass
         finally:
             self._runner.stop()
-            with suppress(NtraderError):
-                stored.add_seconds(self._settings, self._opening.sweep_id, time.monotonic() - self._began)
+            self._record_time()
 
     def _round(self) -> bool:
         """Hand out what is free and wait until all of it has come back. False where nothing is left to do."""
@@ -250,7 +249,15 @@ class _Sitting:
         if report.best is not None and self._is_better(report.best[0]):
             self._best = report.best
         self.publisher.report(self._standing())
+        self._record_time()
         return report.crashed or report.saved > 0
+
+    def _record_time(self) -> None:
+        """As it goes: whoever looks meanwhile sees it, and a kill loses little of it."""
+        now = time.monotonic()
+        with suppress(NtraderError):
+            stored.add_seconds(self._settings, self._opening.sweep_id, now - self._recorded)
+            self._recorded = now
 
     def _ask(self) -> bool:
         """The next batch of a sampler that learns. False where it has asked for all."""

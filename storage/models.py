@@ -445,6 +445,7 @@ class Trial(SQLModel, table=True):
               postgresql_where=text("state IN ('waiting', 'running')")),
         Index("ix_trials_chunk_id", "chunk_id", postgresql_where=text("chunk_id IS NOT NULL")),
         Index("ix_trials_run_id", "run_id", postgresql_where=text("run_id IS NOT NULL")),
+        Index("ix_trials_linked", "sweep_id", "run_id", postgresql_where=text("linked")),
     )  # fmt: skip
 
 
