@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from flows.sweep import SweepOutcome
     from flows.verify import Checked
     from ntrader.settings import Settings
+    from ntrader.sweeps.runner import RunnerConfig
     from ntrader.sweeps.standing import Estimate
     from storage.standings import Listed
 
@@ -33,7 +34,22 @@ _VERIFIED = 5
 
 app = typer.Typer(help="Run many trials over a search space; each is a run like any other.", no_args_is_help=True)
 
-Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Worker processes; by default one a core.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", "-w", min=1, help="Worker processes; by default one a core. Of each shard."),
+]
+RunnerKind = Annotated[
+    str | None, typer.Option("--runner", help="Where trials run: local (default), dask or prefect (a work pool).")
+]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster, such as tcp://host:8786.")
+]
+Shards = Annotated[
+    int | None, typer.Option("--shards", min=1, help="Shards on a work pool; by default one a worker of the pool.")
+]
+Deployment = Annotated[
+    str | None, typer.Option("--deployment", metavar="NAME", help="What a shard is a run of; by default sweep-shard.")
+]
 NoVerify = Annotated[
     bool, typer.Option("--no-verify", help="Do not run the best trial once more by itself at the end.")
 ]
@@ -86,6 +102,10 @@ def run(
         str | None, typer.Option("--fill-timing", help="next_open (default) or close of the signal's bar.")
     ] = None,
     workers: Workers = None,
+    runner: RunnerKind = None,
+    scheduler: Scheduler = None,
+    shards: Shards = None,
+    deployment: Deployment = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Say what to expect of it, and run nothing.")] = False,
     rerun: Annotated[bool, typer.Option("--rerun", help="Run trials anew that have succeeded before.")] = False,
     no_verify: NoVerify = False,
@@ -100,6 +120,7 @@ def run(
     from flows import launch
     from ntrader.settings import load_settings
 
+    where = _where(runner, scheduler, shards, deployment)
     settings = load_settings()
     symbols, timeframes = symbol or [], timeframe or []
     request = base_request(
@@ -122,7 +143,7 @@ def run(
                 settings,
                 lambda: launch.launch_sweep(
                     settings, request, search, workers=workers, rerun=rerun, keep_data=not no_keep_data,
-                    verify_best=not no_verify,
+                    verify_best=not no_verify, runner=where,
                 ),
             )  # fmt: skip
     if estimate:
@@ -135,12 +156,17 @@ def run(
 def resume(
     sweep: Which,
     workers: Workers = None,
+    runner: RunnerKind = None,
+    scheduler: Scheduler = None,
+    shards: Shards = None,
+    deployment: Deployment = None,
     no_verify: NoVerify = False,
     no_keep_data: NoKeepData = False,
     json_output: Json = False,
 ) -> None:
     """Run the trials of a sweep that have not been run yet. Two at once share them."""
-    _resume(sweep, workers, no_verify=no_verify, no_keep_data=no_keep_data, json_output=json_output)
+    where = _where(runner, scheduler, shards, deployment)
+    _resume(sweep, workers, where, no_verify=no_verify, no_keep_data=no_keep_data, json_output=json_output)
 
 
 @app.command("retry")
@@ -148,6 +174,10 @@ def retry(
     sweep: Which,
     failed: Annotated[bool, typer.Option("--failed", help="Run the failed trials again.")] = False,
     workers: Workers = None,
+    runner: RunnerKind = None,
+    scheduler: Scheduler = None,
+    shards: Shards = None,
+    deployment: Deployment = None,
     no_verify: NoVerify = False,
     no_keep_data: NoKeepData = False,
     json_output: Json = False,
@@ -159,12 +189,13 @@ def retry(
 
     if not failed:
         raise ConfigError("nothing is named that should be tried again", hint="Write --failed.")
+    where = _where(runner, scheduler, shards, deployment)
     settings = load_settings()
     found = get_sweep(settings, sweep)
     count = retry_failed(settings, found.id)
     talk(f"{count:,} failed trial{'' if count == 1 else 's'} of sweep {found.id} to run again.")
     if count:
-        _resume(str(found.id), workers, no_verify=no_verify, no_keep_data=no_keep_data, json_output=json_output)
+        _resume(str(found.id), workers, where, no_verify=no_verify, no_keep_data=no_keep_data, json_output=json_output)
 
 
 @app.command("verify")
@@ -242,7 +273,16 @@ def _remember(settings: Settings, listed: Listed, chosen: dict[UUID, int], check
             mark_verified(settings, listed.sweep.id, number, identical=each.holds)
 
 
-def _resume(sweep: str, workers: int | None, *, no_verify: bool, no_keep_data: bool, json_output: bool) -> None:
+def _where(runner: str | None, scheduler: str | None, shards: int | None, deployment: str | None) -> RunnerConfig:
+    from ntrader.settings import load_settings
+    from ntrader.sweeps.runner import choose_runner
+
+    return choose_runner(load_settings(), runner, scheduler=scheduler, shards=shards, deployment=deployment)
+
+
+def _resume(
+    sweep: str, workers: int | None, where: RunnerConfig, *, no_verify: bool, no_keep_data: bool, json_output: bool
+) -> None:
     from flows import launch
     from ntrader.settings import load_settings
 
@@ -251,7 +291,7 @@ def _resume(sweep: str, workers: int | None, *, no_verify: bool, no_keep_data: b
         outcome = _carried_on(
             settings,
             lambda: launch.launch_resumption(
-                settings, sweep, workers=workers, keep_data=not no_keep_data, verify_best=not no_verify
+                settings, sweep, workers=workers, keep_data=not no_keep_data, verify_best=not no_verify, runner=where
             ),
         )
     _say_outcome(outcome, json_output=json_output)

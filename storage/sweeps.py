@@ -144,14 +144,15 @@ def create_sweep(settings: Settings, new: NewSweep, plans: Iterable[Sequence[Pla
 
 
 def add_trials(settings: Settings, sweep_id: int, plan: Sequence[Planned], *, link: bool) -> int:
-    """The next batch of a sampler that learns; where another process has added it already, nothing. How many."""
+    """The next batch of a sampler that learns, whole. Nothing where another process has added one meanwhile: it follows
+    from results that this batch did not know. Returns how many were added."""
     with writing(settings) as connection:
         connection.execute("SELECT FROM sweeps WHERE id = %s FOR UPDATE", [sweep_id])
         row = connection.execute("SELECT count(*) AS n FROM trials WHERE sweep_id = %s", [sweep_id]).fetchone()
-        known = row["n"] if row else 0
-        new = [planned for planned in plan if planned.point.number >= known]
-        _add(connection, sweep_id, new, link=link)
-    return len(new)
+        if not plan or not row or plan[0].point.number != row["n"]:
+            return 0
+        _add(connection, sweep_id, plan, link=link)
+    return len(plan)
 
 
 def plan_again(settings: Settings, sweep_id: int, plan: Sequence[Planned], *, link: bool) -> None:
