@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +16,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.verify import Checked, check
 from ntrader import progress
 from ntrader.config import RunRequest
-from ntrader.errors import EngineKilledError, Interruption, NtraderError
+from ntrader.errors import EngineKilledError, NtraderError
 from ntrader.settings import Settings, load_settings
 from ntrader.sweeps import standing
 from ntrader.sweeps.standing import Estimate, Standing
@@ -44,6 +45,8 @@ _POLL_SECONDS: Final = 0.25
 _PATIENCE_SECONDS: Final = 1.0
 # Workers that die before they have begun a trial.
 _MOST_STILLBORN: Final = 5
+# So often a chunk is halved where processes are killed.
+_MOST_CAUTION: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,8 @@ def sweep(
         request: The base run: a sweep's file, single settings, or both.
         search: What to lay over the file's section `sweep`: params, constraints, objective, sampler, budget ...
         workers: Worker processes; by default one a core.
-        rerun: Whether to run trials anew that have succeeded before, as another sweep.
+        rerun: Whether to run trials anew that have succeeded before, as another sweep; one that was left unfinished
+            goes on.
         keep_data: Whether to keep the bars, so that runs can be had again when they have been revised.
         verify_best: Whether to run the best trial once more by itself at the end.
     """
@@ -123,22 +127,17 @@ def _sit(settings: Settings, opening: Opening, width: int, *, verify_best: bool)
     label_flow_run(f"Sweep {found.id}: {what}, {found.trials:,} trials", [f"sweep:{found.id}", f"strategy:{what}"])
     standing.tell_estimate(found.id, opening.estimate)
     sitting = _Sitting(settings, opening, width)
-    try:
-        sitting.work()
-    except (Exception, Interruption) as error:
-        error.__dict__["sweep_id"] = found.id
-        raise
-    best = _best(settings, found)
+    sitting.work()
+    best = next(iter(_ranking(settings, found, 1)), None)
     patiently(lambda: stored.finish_sweep(settings, found.id, best.trial_number if best else None))
     checked = _verified(settings, found.id, best) if verify_best and best else None
-    done = stored.get_sweep(settings, str(found.id))
-    sitting.publisher.finish(done, stored.ranking(settings, done.id, done.objective, done.direction, 50), checked)
+    done = patiently(lambda: stored.get_sweep(settings, str(found.id)))
+    sitting.publisher.finish(done, _ranking(settings, done, 50))
     return SweepOutcome(done, opening.resumed, opening.estimate, best, checked, sitting.memory)
 
 
-def _best(settings: Settings, found: StoredSweep) -> StoredTrial | None:
-    ranked = patiently(lambda: stored.ranking(settings, found.id, found.objective, found.direction, 1))
-    return ranked[0] if ranked else None
+def _ranking(settings: Settings, found: StoredSweep, limit: int) -> list[StoredTrial]:
+    return patiently(lambda: stored.ranking(settings, found.id, found.objective, found.direction, limit))
 
 
 def _verified(settings: Settings, sweep_id: int, best: StoredTrial) -> Checked | None:
@@ -146,7 +145,7 @@ def _verified(settings: Settings, sweep_id: int, best: StoredTrial) -> Checked |
     if best.run_id is None:
         return None
     progress.report("Verifying the best trial")
-    checked = check(settings, get_run(settings, str(best.run_id)))
+    checked = check(settings, patiently(lambda: get_run(settings, str(best.run_id))))
     if checked.verdict is not None:
         identical = checked.holds
         patiently(lambda: stored.mark_verified(settings, sweep_id, best.trial_number, identical=identical))
@@ -161,8 +160,6 @@ class _Sitting:
         self._opening = opening
         self._sweep = opening.sitting.sweep
         self._began = time.monotonic()
-        self._runner: Runner = LocalRunner(settings, opening.sitting, width, self._hear)
-        self.publisher = Publisher(opening.sweep_id)
         self.memory = 0
         counts = stored.count_trials(settings, opening.sweep_id)
         self._total = opening.estimate.trials
@@ -173,36 +170,44 @@ class _Sitting:
         self._chunks = 0
         self._out = 0
         self._stillborn = 0
-        self._under_way: dict[str, int] = {}
+        self._caution = 0
         self._waiting_for_database = False
+        self.publisher = Publisher(opening.sweep_id)
+        # Last, for its processes start at once.
+        self._runner: Runner = LocalRunner(settings, opening.sitting, width, self._hear)
 
     def work(self) -> None:
         """Until no trial is left, or no time."""
         try:
             while self._round():
                 pass
-        finally:
+        except BaseException:
             self._runner.stop()
             with suppress(NtraderError):
-                stored.add_seconds(self._settings, self._opening.sweep_id, time.monotonic() - self._began)
+                self._note_time()
+            raise
+        finally:
+            self.publisher.stop()
+        self._runner.stop()
+        self._patiently(self._note_time)
 
     def _round(self) -> bool:
         """Hand out what is free and wait until all of it has come back. False where nothing is left to do."""
-        if self._out_of_time():
-            return False
-        counts = patiently(lambda: stored.count_trials(self._settings, self._opening.sweep_id))
+        sweep_id = self._opening.sweep_id
+        counts = self._patiently(lambda: stored.count_trials(self._settings, sweep_id))
         self._done, self._linked, self._failed = counts.done, counts.linked, counts.failed
         self._tell()
+        if not (counts.waiting or counts.running):
+            # Also at the end of its time: what is left to do is to be seen.
+            return self._sweep.sampler == "tpe" and self._ask() and not self._out_of_time()
+        if self._out_of_time():
+            return False
         if counts.waiting:
             self._hand_out()
-            return True
-        if counts.running:
-            # Somebody else's: they finish, or their lease runs out.
-            if not patiently(lambda: trials.reclaim(self._settings, self._opening.sweep_id)):
-                time.sleep(_PATIENCE_SECONDS)
-                self._hand_out()
-            return True
-        return self._sweep.sampler == "tpe" and self._ask()
+        # Somebody else's: they finish, give back what they have, or end without a word.
+        elif not self._patiently(lambda: trials.reclaim(self._settings, sweep_id)):
+            time.sleep(_PATIENCE_SECONDS)
+        return True
 
     def _hand_out(self) -> None:
         """Keep every worker busy until one finds nothing to take; then let the others finish."""
@@ -225,6 +230,7 @@ class _Sitting:
 
     def _share(self) -> Share:
         seconds = min(LONGEST_CHUNK, CHUNK_SECONDS * 2 ** (self._chunks // _CHUNKS_OF_A_LENGTH), self._time_left())
+        seconds /= 2**self._caution
         self._chunks += 1
         if not self._per_trial:
             return Share(Portion(self._runner.width, self._runner.width), seconds)
@@ -235,16 +241,11 @@ class _Sitting:
     def _count(self, report: ChunkReport) -> bool:
         """Whether it is worth asking for more."""
         self.memory = max(self.memory, report.memory)
-        self._stillborn = self._stillborn + 1 if report.crashed else 0
-        if self._stillborn >= _MOST_STILLBORN:
-            raise EngineKilledError(
-                f"the worker processes die, {self._stillborn} one after another",
-                hint="Is there memory for so many? Try --workers 1.",
-            )
+        self._require_life(report)
         self._done += report.saved
         self._done_here += report.saved
         self._failed += report.failed
-        if report.saved:
+        if report.saved and report.busy:
             per_trial = report.busy / report.saved
             self._per_trial = per_trial if self._per_trial is None else (self._per_trial + per_trial) / 2
         if report.best is not None and self._is_better(report.best[0]):
@@ -252,18 +253,31 @@ class _Sitting:
         self.publisher.report(self._standing())
         return report.crashed or report.saved > 0
 
+    def _require_life(self, report: ChunkReport) -> None:
+        """Where processes are killed chunks have to be short, for all of one is lost. Raises EngineKilledError where
+        they are killed before they have come to a trial, again and again."""
+        self._caution = min(self._caution + 1, _MOST_CAUTION) if report.crashed else max(self._caution - 1, 0)
+        self._stillborn = self._stillborn + 1 if report.stillborn else 0
+        if self._stillborn >= _MOST_STILLBORN:
+            raise EngineKilledError(
+                f"the worker processes die, {self._stillborn} one after another",
+                hint="Is there memory for so many? Try --workers 1.",
+            )
+
     def _ask(self) -> bool:
         """The next batch of a sampler that learns. False where it has asked for all."""
         progress.report("Asking for the next trials")
         sweep_id = self._opening.sweep_id
-        known = patiently(lambda: stored.objectives(self._settings, sweep_id, self._sweep.objective))
+        known = self._patiently(lambda: stored.objectives(self._settings, sweep_id, self._sweep.objective))
+        if any(state not in ("success", "failed") for _, state, _ in known.values()):
+            return True  # somebody else has just asked
         sampler = TpeSampler(self._sweep, [point for point, _, _ in known.values()])
         sampler.tell({number: value for number, (_, _, value) in known.items()})
         batch = sampler.ask()
         if not batch:
             return False
         planned = plan(self._settings, self._opening.sitting, batch)
-        patiently(lambda: stored.add_trials(self._settings, sweep_id, planned, link=self._opening.link))
+        self._patiently(lambda: stored.add_trials(self._settings, sweep_id, planned, link=self._opening.link))
         return True
 
     def _time_left(self) -> float:
@@ -273,6 +287,9 @@ class _Sitting:
     def _out_of_time(self) -> bool:
         return self._time_left() <= 0
 
+    def _note_time(self) -> None:
+        stored.add_seconds(self._settings, self._opening.sweep_id, time.monotonic() - self._began)
+
     def _first_best(self) -> tuple[float, int] | None:
         ranked = stored.ranking(self._settings, self._opening.sweep_id, self._sweep.objective, self._sweep.direction, 1)
         return (ranked[0].metrics[self._sweep.objective], ranked[0].trial_number) if ranked else None
@@ -281,6 +298,17 @@ class _Sitting:
         if self._best is None:
             return True
         return value > self._best[0] if self._sweep.direction == "maximize" else value < self._best[0]
+
+    def _patiently[T](self, action: Callable[[], T]) -> T:
+        """And whoever looks is told what is waited for."""
+
+        def wait() -> None:
+            self._waiting_for_database = True
+            self._tell()
+
+        found = patiently(action, wait)
+        self._waiting_for_database = False
+        return found
 
     def _hear(self, number: int, done: int) -> None:
         """From the threads of the chunks."""

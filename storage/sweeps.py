@@ -17,13 +17,15 @@ from ntrader.settings import Settings
 from ntrader.sweeps.points import Planned, Point, read_point
 from storage.database import reading, writing
 from storage.fields import METRICS, SORTABLE, column_name
+from storage.leases import is_dead
 
 Connection = psycopg.Connection[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class NewSweep:
-    """A sweep that is to be written down; `trials` is how many there will be, at most."""
+    """A sweep that is to be written down; `trials` is how many there will be, at most. With `rerun` every one of them
+    is run, whatever there was before."""
 
     fingerprint: str
     strategy_name: str
@@ -32,6 +34,7 @@ class NewSweep:
     direction: str
     sampler: str
     trials: int
+    rerun: bool = False
     name: str | None = None
     config_path: str | None = None
     sampler_version: str | None = None
@@ -41,7 +44,7 @@ class NewSweep:
 @dataclass(frozen=True, slots=True)
 class Counts:
     """How many trials are in which state; of the successful ones `linked` are runs that there were before. `working`
-    says whether somebody holds a lease that has not run out."""
+    says whether somebody holds a lease that has not run out, and is not known to be dead."""
 
     waiting: int = 0
     running: int = 0
@@ -70,6 +73,7 @@ class StoredSweep:
     sampler: str
     sampler_version: str | None
     trials: int
+    rerun: bool
     flow_run_id: UUID | None
     best_trial: int | None
     verified: bool | None
@@ -80,10 +84,12 @@ class StoredSweep:
 
     @property
     def state(self) -> str:
-        """finished, out of time (a budget of time was used up), running or interrupted."""
-        if self.finished_at is not None:
-            return "out of time" if self.counts.waiting else "finished"
-        return "running" if self.counts.working else "interrupted"
+        """running, interrupted, out of time (a budget of time was used up) or finished."""
+        if self.counts.working:
+            return "running"
+        if self.finished_at is None:
+            return "interrupted"
+        return "out of time" if self.counts.waiting or self.counts.running else "finished"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +122,9 @@ _TRIAL = sql.SQL("SELECT t.trial_number, t.state, t.reason, t.linked, t.crashes,
 ) + sql.SQL(" LEFT JOIN backtest_runs r ON r.id = t.run_id")
 
 
-def create_sweep(settings: Settings, new: NewSweep, plans: Iterable[Sequence[Planned]], *, link: bool) -> int:
-    """Write down a sweep with the trials of all `plans`, or nothing. With `link` a trial whose run key has succeeded is
-    that run. Returns its id."""
+def create_sweep(settings: Settings, new: NewSweep, plans: Iterable[Sequence[Planned]]) -> int:
+    """Write down a sweep with the trials of all `plans`, or nothing. A trial whose run key has succeeded is that run,
+    unless it is a rerun. Returns its id."""
     values = {field.name: getattr(new, field.name) for field in fields(NewSweep)}
     values["config_snapshot"] = Jsonb(new.config_snapshot)
     statement = sql.SQL("INSERT INTO sweeps ({}) VALUES ({}) RETURNING id").format(
@@ -129,7 +135,7 @@ def create_sweep(settings: Settings, new: NewSweep, plans: Iterable[Sequence[Pla
         assert row is not None
         sweep_id: int = row["id"]
         for plan in plans:
-            _add(connection, sweep_id, plan, link=link)
+            _add(connection, sweep_id, plan, link=not new.rerun)
     return sweep_id
 
 
@@ -166,11 +172,12 @@ def waiting_points(settings: Settings, sweep_id: int, after: int, limit: int) ->
     return [read_point(row["point"]) for row in rows]
 
 
-def find_unfinished(settings: Settings, fingerprint: str) -> StoredSweep | None:
-    """The newest sweep with this fingerprint, if it still has trials to run."""
+def find_unfinished(settings: Settings, fingerprint: str, *, rerun: bool = False) -> StoredSweep | None:
+    """The newest sweep with this fingerprint, if it still has trials to run; of those that are a rerun, or are not."""
     with reading(settings) as connection:
         row = connection.execute(
-            sql.SQL("{} WHERE fingerprint = %s ORDER BY id DESC LIMIT 1").format(_SELECT), [fingerprint]
+            sql.SQL("{} WHERE fingerprint = %s AND rerun = %s ORDER BY id DESC LIMIT 1").format(_SELECT),
+            [fingerprint, rerun],
         ).fetchone()
         found = _stored(connection, row) if row else None
     return found if found and found.state != "finished" else None
@@ -376,12 +383,13 @@ def _stored(connection: Connection, row: dict[str, Any]) -> StoredSweep:
 
 def _counts(connection: Connection, sweep_id: int) -> Counts:
     rows = connection.execute(
-        "SELECT state, linked, count(*) AS n, bool_or(lease_expires_at > now()) AS live FROM trials"
-        " WHERE sweep_id = %s GROUP BY state, linked",
+        "SELECT state, linked, count(*) AS n, array_agg(DISTINCT lease_owner) FILTER (WHERE lease_expires_at > now())"
+        " AS owners FROM trials WHERE sweep_id = %s GROUP BY state, linked",
         [sweep_id],
     ).fetchall()
     states = dict.fromkeys(("waiting", "running", "success", "failed"), 0)
     for row in rows:
         states[row["state"]] += row["n"]
     linked = sum(row["n"] for row in rows if row["linked"])
-    return Counts(**states, linked=linked, working=any(row["live"] for row in rows))
+    owners = {owner for row in rows for owner in row["owners"] or ()}
+    return Counts(**states, linked=linked, working=any(not is_dead(owner) for owner in owners))
