@@ -240,15 +240,16 @@ def _standing(listed: Listed, rate: float | None, *, waiting: bool) -> Standing:
 def standing_line(prefix: str = "") -> Callable[[Standing], None]:
     """Written over on a terminal; elsewhere a line now and then."""
     live = sys.stderr.isatty()
-    last, due = "", 0.0
+    last, due, waited = "", 0.0, False
 
     def show(standing: Standing) -> None:
-        nonlocal last, due
+        nonlocal last, due, waited
         said = prefix + standing_text(standing)
+        news, waited = standing.waiting_for_database and not waited, standing.waiting_for_database
         if live:
             sys.stderr.write(f"\r\x1b[2K{said}")
             sys.stderr.flush()
-        elif said != last and time.monotonic() >= due:
+        elif news or (said != last and time.monotonic() >= due):
             talk(said)
             due = time.monotonic() + _SAY_SECONDS
         last = said

@@ -7,6 +7,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -135,21 +136,19 @@ def run(
         constraints=constraint, objective=objective, direction=direction, sampler=sampler, seed=seed, name=name,
         timeout=timeout, budget={"trials": trials, "wall": wall},
     )  # fmt: skip
-    with _shown():
-        if estimate:
-            found = launch.foresee_sweep(settings, request, search, workers=workers)
-        else:
-            outcome = _carried_on(
-                settings,
-                lambda: launch.launch_sweep(
-                    settings, request, search, workers=workers, rerun=rerun, keep_data=not no_keep_data,
-                    verify_best=not no_verify, runner=where,
-                ),
-            )  # fmt: skip
     if estimate:
+        with _shown():
+            found = launch.foresee_sweep(settings, request, search, workers=workers)
         _say_estimate(found, json_output=json_output)
-    else:
-        _say_outcome(outcome, json_output=json_output)
+        return
+    outcome = _carried_on(
+        settings,
+        lambda: launch.launch_sweep(
+            settings, request, search, workers=workers, rerun=rerun, keep_data=not no_keep_data,
+            verify_best=not no_verify, runner=where,
+        ),
+    )  # fmt: skip
+    _say_outcome(outcome, json_output=json_output)
 
 
 @app.command("resume")
@@ -287,47 +286,63 @@ def _resume(
     from ntrader.settings import load_settings
 
     settings = load_settings()
-    with _shown():
-        outcome = _carried_on(
-            settings,
-            lambda: launch.launch_resumption(
-                settings, sweep, workers=workers, keep_data=not no_keep_data, verify_best=not no_verify, runner=where
-            ),
-        )
+    outcome = _carried_on(
+        settings,
+        lambda: launch.launch_resumption(
+            settings, sweep, workers=workers, keep_data=not no_keep_data, verify_best=not no_verify, runner=where
+        ),
+    )
     _say_outcome(outcome, json_output=json_output)
 
 
 def _carried_on(settings: Settings, work: Callable[[], SweepOutcome]) -> SweepOutcome:
     """What was not finished says how to go on."""
-    from ntrader.errors import Interruption, NtraderError
+    with _shown() as heard:
+        try:
+            return work()
+        except BaseException:
+            if heard.sweep_id is not None:
+                _say_how_far(settings, heard.sweep_id)
+            raise
+
+
+def _say_how_far(settings: Settings, sweep_id: int) -> None:
+    from ntrader.errors import NtraderError
     from storage.sweeps import get_sweep
 
+    sys.stderr.write("\r\x1b[2K" if sys.stderr.isatty() else "")
     try:
-        return work()
-    except (Interruption, NtraderError) as error:
-        number = getattr(error, "sweep_id", None)
-        if number is not None:
-            sys.stderr.write("\r\x1b[2K" if sys.stderr.isatty() else "")
-            try:
-                counts = get_sweep(settings, str(number)).counts
-                left = counts.waiting + counts.running
-                talk(f"Sweep {number}: {counts.done:,} trials are saved, {left:,} are not run.")
-            except NtraderError:
-                talk(f"Sweep {number}: what was saved is saved.")
-            talk(f"Go on with: ntrader sweep resume {number}")
-        raise
+        sweep = get_sweep(settings, str(sweep_id))
+    except NtraderError:
+        talk(f"Sweep {sweep_id}: what was saved is saved.")
+    else:
+        left = sweep.trials - sweep.counts.done
+        talk(f"Sweep {sweep_id}: {sweep.counts.done:,} trials are saved, {left:,} are not run.")
+    talk(f"Go on with: ntrader sweep resume {sweep_id}")
+
+
+@dataclass(slots=True)
+class _Heard:
+    """The sweep that is being worked on, once it is known."""
+
+    sweep_id: int | None = None
+
+    def expected(self, sweep_id: int, estimate: Estimate) -> None:
+        self.sweep_id = sweep_id
+        _say_expected(sweep_id, estimate)
 
 
 @contextmanager
-def _shown() -> Iterator[None]:
+def _shown() -> Iterator[_Heard]:
     from ntrader import progress
     from ntrader.sweeps import standing
 
+    heard = _Heard()
     show, clear = progress_line("trials")
     progress.listen(show)
-    standing.listen(standing_line(), _say_expected)
+    standing.listen(standing_line(), heard.expected)
     try:
-        yield
+        yield heard
     finally:
         standing.listen(None)
         clear()

@@ -6,6 +6,7 @@ set first.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -208,6 +209,7 @@ def finish() -> None:
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
+    logging.raiseExceptions = False
     EventsWorker.drain_all(timeout=FINISH_SECONDS)
     APILogWorker.drain_all(timeout=FINISH_SECONDS)
     default_worker().kill()
@@ -228,8 +230,12 @@ def _prefect_explained(settings: Settings) -> Iterator[None]:
     """What Prefect's client raises is its server's trouble, not a fault in the run."""
     from httpx import HTTPError
 
+    before = logging.raiseExceptions
+    logging.raiseExceptions = False  # what could not be logged there is said by us, once
     try:
         yield
     except HTTPError as error:
         where = settings.prefect_api_url or f"its log is {server.log_file(settings.home)}"
         raise ServiceError(f"the Prefect server failed: {error}", hint=f"Look there first: {where}.") from error
+    finally:
+        logging.raiseExceptions = before

@@ -392,6 +392,8 @@ class Sweep(SQLModel, table=True):
     sampler_version: str | None = _text()
     # Of a sampler that learns the trials are written down as it asks for them: this many there will be at most.
     trials: int = Field(sa_column=Column(Integer, nullable=False))
+    # Runs that there were before do not count: every trial is run anew.
+    rerun: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=text("false")))
     flow_run_id: UUID | None = None
     best_trial: int | None = _count()
     verified: bool | None = Field(default=None, sa_column=Column(Boolean))

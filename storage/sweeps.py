@@ -28,7 +28,8 @@ Connection = psycopg.Connection[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class NewSweep:
-    """A sweep that is to be written down; `trials` is how many there will be, at most."""
+    """A sweep that is to be written down; `trials` is how many there will be, at most. With `rerun` every one of them
+    is run, whatever there was before."""
 
     fingerprint: str
     strategy_name: str
@@ -37,6 +38,7 @@ class NewSweep:
     direction: str
     sampler: str
     trials: int
+    rerun: bool = False
     name: str | None = None
     config_path: str | None = None
     sampler_version: str | None = None
@@ -75,6 +77,7 @@ class StoredSweep:
     sampler: str
     sampler_version: str | None
     trials: int
+    rerun: bool
     flow_run_id: UUID | None
     best_trial: int | None
     verified: bool | None
@@ -85,12 +88,12 @@ class StoredSweep:
 
     @property
     def state(self) -> str:
-        """finished, out of time (a budget of time was used up), running, waiting (no trial of its own has been run yet)
+        """running, finished, out of time (a budget of time was used up), waiting (no trial of its own has been run yet)
         or interrupted."""
-        if self.finished_at is not None:
-            return "out of time" if self.counts.waiting else "finished"
         if self.counts.working:
             return "running"
+        if self.finished_at is not None:
+            return "out of time" if self.counts.waiting or self.counts.running else "finished"
         begun = self.counts.done > self.counts.linked or self.counts.running
         return "interrupted" if begun else "waiting"
 
@@ -126,9 +129,9 @@ _TRIAL = sql.SQL("SELECT t.trial_number, t.state, t.reason, t.linked, t.crashes,
 ) + sql.SQL(" LEFT JOIN backtest_runs r ON r.id = t.run_id")
 
 
-def create_sweep(settings: Settings, new: NewSweep, plans: Iterable[Sequence[Planned]], *, link: bool) -> int:
-    """Write down a sweep with the trials of all `plans`, or nothing. With `link` a trial whose run key has succeeded is
-    that run. Returns its id."""
+def create_sweep(settings: Settings, new: NewSweep, plans: Iterable[Sequence[Planned]]) -> int:
+    """Write down a sweep with the trials of all `plans`, or nothing. A trial whose run key has succeeded is that run,
+    unless it is a rerun. Returns its id."""
     values = {field.name: getattr(new, field.name) for field in fields(NewSweep)}
     values["config_snapshot"] = Jsonb(new.config_snapshot)
     statement = sql.SQL("INSERT INTO sweeps ({}) VALUES ({}) RETURNING id").format(
@@ -139,7 +142,7 @@ def create_sweep(settings: Settings, new: NewSweep, plans: Iterable[Sequence[Pla
         assert row is not None
         sweep_id: int = row["id"]
         for plan in plans:
-            _add(connection, sweep_id, plan, link=link)
+            _add(connection, sweep_id, plan, link=not new.rerun)
     return sweep_id
 
 
@@ -177,11 +180,12 @@ def waiting_points(settings: Settings, sweep_id: int, after: int, limit: int) ->
     return [_point(row["point"]) for row in rows]
 
 
-def find_unfinished(settings: Settings, fingerprint: str) -> StoredSweep | None:
-    """The newest sweep with this fingerprint, if it still has trials to run."""
+def find_unfinished(settings: Settings, fingerprint: str, *, rerun: bool = False) -> StoredSweep | None:
+    """The newest sweep with this fingerprint, if it still has trials to run; of those that are a rerun, or are not."""
     with reading(settings) as connection:
         row = connection.execute(
-            sql.SQL("{} WHERE fingerprint = %s ORDER BY id DESC LIMIT 1").format(_SELECT), [fingerprint]
+            sql.SQL("{} WHERE fingerprint = %s AND rerun = %s ORDER BY id DESC LIMIT 1").format(_SELECT),
+            [fingerprint, rerun],
         ).fetchone()
         found = _stored(connection, row) if row else None
     return found if found and found.state != "finished" else None

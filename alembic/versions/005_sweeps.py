@@ -75,6 +75,7 @@ def upgrade() -> None:
         sa.Column("sampler", sa.Text(), nullable=False),
         sa.Column("sampler_version", sa.Text(), nullable=True),
         sa.Column("trials", sa.Integer(), nullable=False),
+        sa.Column("rerun", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("flow_run_id", sa.Uuid(), nullable=True),
         sa.Column("best_trial", sa.Integer(), nullable=True),
         sa.Column("verified", sa.Boolean(), nullable=True),
