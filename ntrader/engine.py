@@ -44,6 +44,7 @@ from nautilus_trader.model.enums import (
 )
 from nautilus_trader.model.events import OrderFilled
 from nautilus_trader.model.identifiers import InstrumentId, TraderId, Venue
+from nautilus_trader.model.instruments import Equity
 from nautilus_trader.model.objects import Currency, Money, Price
 from pandas import Timestamp
 
@@ -70,6 +71,7 @@ class Events:
     """Bars as the engine takes them, built once and fed to any number of runs of the same shape."""
 
     bars: Bars
+    instrument: Equity
     data: list[Any]
     per_bar: int
     bar_execution: bool
@@ -92,7 +94,7 @@ def simulate_events(config: RunConfig, events: Events, progress: Progress | None
     fills: list[Fill] = []
     try:
         _add_venue(engine, config, events)
-        engine.add_instrument(build_instrument(config, events.bars))
+        engine.add_instrument(events.instrument)
         _feed(engine, events)
         engine.add_strategy(build_strategy(config, events.bars))
         engine.kernel.msgbus.subscribe("events.fills.*", lambda event: fills.append(_fill(event)))
@@ -126,7 +128,7 @@ def build_events(config: RunConfig, bars: Bars) -> Events:
         closes = _ticks(bars, precision, bars.close, times)
         stream = [event for pair in zip(closes, stream, strict=True) for event in pair]
         per_bar = 2
-    return Events(bars, stream, per_bar, bar_execution)
+    return Events(bars, instrument, stream, per_bar, bar_execution)
 
 
 def identity() -> list[object]:
