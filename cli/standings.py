@@ -63,7 +63,7 @@ def list_(
     elif format_ is Format.json:
         write_document({"sweeps": documents, "total": total}, output)
     else:
-        write_documents(documents, format_, output)
+        write_documents(documents, _IN_LISTS, format_, output)
     if not found:
         talk("No sweeps yet. Start one: ntrader sweep run config/sweeps/sma_grid.yaml")
     elif total > len(found):
@@ -102,7 +102,7 @@ def status(
     elif format_ is Format.json:
         write_document({"sweeps": documents}, output)
     else:
-        write_documents(documents, format_, output)
+        write_documents(documents, _IN_LISTS, format_, output)
     if not found:
         talk("No sweep is unfinished.")
     if watch and found and found[0].sweep.finished_at is None:
@@ -137,22 +137,26 @@ def sweep_document(sweep: StoredSweep) -> dict[str, Any]:
     return dataclasses.asdict(sweep) | {"state": sweep.state}
 
 
+_IN_LISTS = (
+    *("id", "created_at", "name", "strategy_name", "state", "done", "trials", "success", "linked", "failed", "waiting"),
+    *("running", "objective", "direction", "best_value", "best_trial", "verified", "sampler", "sampler_version"),
+    *("seconds", "finished_at", "config_path", "fingerprint", "flow_run_id", "holders"),
+)
+
+
 def _listed_document(listed: Listed) -> dict[str, Any]:
     """Flat, and without the whole config, which `show --json` has."""
-    document = sweep_document(listed.sweep)
-    counts = document.pop("counts")
-    document.pop("config_snapshot")
-    first = ("id", "created_at", "name", "strategy_name", "state")
-    numbers = {"done": listed.sweep.counts.done} | {name: value for name, value in counts.items() if name != "working"}
-    best = {"best_value": listed.best_value, "best_trial": listed.best_trial}
-    holders = {"holders": [dataclasses.asdict(holder) for holder in listed.holders]}
-    return {name: document[name] for name in first} | numbers | document | best | holders
+    counts = listed.sweep.counts
+    known = sweep_document(listed.sweep) | dataclasses.asdict(counts) | dataclasses.asdict(listed)
+    return {name: known[name] for name in _IN_LISTS if name != "done"} | {"done": counts.done}
 
 
-def write_documents(documents: Sequence[dict[str, Any]], format_: Format, output: Path | None) -> None:
-    """A row a document; all have the same names."""
+def write_documents(
+    documents: Sequence[dict[str, Any]], names: Sequence[str], format_: Format, output: Path | None
+) -> None:
+    """A row a document, a column a name."""
     with destination(output) as stream:
-        write(format_, stream, list(documents[0]) if documents else [], [tuple(each.values()) for each in documents])
+        write(format_, stream, names, [[document[name] for name in names] for document in documents])
 
 
 def _say_list(found: Sequence[Listed]) -> None:

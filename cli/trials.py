@@ -27,6 +27,8 @@ from cli.standings import (
 if TYPE_CHECKING:
     from storage.sweeps import StoredSweep, StoredTrial
 
+# Axes that are no parameters.
+_OTHERS = ("symbol", "timeframe", "period")
 _TOP = 10
 _VALUES = 12
 _METRICS = ("total_return", "sharpe_ratio", "max_drawdown", "total_trades")
@@ -76,7 +78,7 @@ def show(
         shown = [trial_document(trial) for trial in rows]
         write_document({"sweep": sweep_document(found), "ranked_by": ranked, "trials": shown}, output)
     else:
-        write_documents([_flat(found, trial) for trial in rows], format_, output)
+        write_documents([_flat(trial) for trial in rows], _names(found), format_, output)
     _say_rest(found, rows, ranked, failed=failed)
 
 
@@ -95,7 +97,7 @@ def trial_document(trial: StoredTrial) -> dict[str, Any]:
 def place(trial: StoredTrial) -> list[tuple[str, Any]]:
     """Where in the search space it is: what varies, by name."""
     point = trial.point
-    others = [(name, getattr(point, name)) for name in ("symbol", "timeframe", "period")]
+    others = [(name, getattr(point, name)) for name in _OTHERS]
     return [(name, value) for name, value in others if value is not None] + sorted(point.values.items())
 
 
@@ -246,7 +248,7 @@ def _say_noise(sweep: StoredSweep, best: StoredTrial, ranked: str) -> None:
 
 def _axes(sweep: StoredSweep) -> list[str]:
     search = sweep.config_snapshot["sweep"]
-    others = [name for name in ("symbol", "timeframe", "period") if f"{name}s" in search]
+    others = [name for name in _OTHERS if f"{name}s" in search]
     return [*others, *sorted(search.get("params", {}))]
 
 
@@ -255,25 +257,21 @@ def _cells(trial: StoredTrial, axes: Sequence[str]) -> list[str]:
     return [printable(text(values[name])) if values.get(name) is not None else UNDEFINED for name in axes]
 
 
-def _flat(sweep: StoredSweep, trial: StoredTrial) -> dict[str, Any]:
-    """A trial as one row."""
-    others = ("symbol", "timeframe", "period")
-    values = dict(place(trial))
-    varied = {name if name in others else f"params.{name}": values.get(name) for name in _axes(sweep)}
-    return {
-        "sweep_id": sweep.id,
-        "trial_number": trial.trial_number,
-        "state": trial.state,
-        "linked": trial.linked,
-        "reason": trial.reason,
-        "crashes": trial.crashes,
-        "run_id": trial.run_id,
-        **{name: str(value) if name == "period" else value for name, value in varied.items()},
-        **trial.metrics,
-        "execution_duration_seconds": trial.execution_duration_seconds,
-        "result_digest": trial.result_digest,
-        "error_message": trial.error_message,
-    }
+def _names(sweep: StoredSweep) -> list[str]:
+    """The columns of trials that are written as rows."""
+    from storage.fields import METRICS
+
+    varied = [name if name in _OTHERS else f"params.{name}" for name in _axes(sweep)]
+    first = ["trial_number", "state", "linked", "reason", "crashes", "run_id"]
+    return [*first, *varied, *METRICS, "execution_duration_seconds", "result_digest", "error_message"]
+
+
+def _flat(trial: StoredTrial) -> dict[str, Any]:
+    params = {f"params.{name}": value for name, value in trial.point.values.items()}
+    others = {name: getattr(trial.point, name) for name in _OTHERS}
+    others["period"] = str(trial.point.period) if trial.point.period else None
+    known = {field.name: getattr(trial, field.name) for field in dataclasses.fields(trial)}
+    return known | trial.metrics | params | others
 
 
 def _state(trial: StoredTrial) -> str:

@@ -110,6 +110,14 @@ def _printable(text: str) -> str:
     return text
 
 
+def _name(text: str) -> str:
+    if text.strip() != text or text.startswith("@") or text.isdecimal():
+        raise ValueError(
+            f"{reprlib.repr(text)} is no name: sweeps have numbers and @last besides, and no blanks around"
+        )
+    return _printable(text)
+
+
 def _constraint(text: str) -> str:
     """Spelled in one way for one meaning."""
     try:
@@ -175,7 +183,7 @@ class SweepConfig(FrozenModel):
     (a tpe sweep's given equal results)."""
 
     base: RunConfig
-    name: str | None = Field(default=None, min_length=1, max_length=200)
+    name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_name)] | None = None
     params: dict[str, Annotated[Axis, PlainValidator(as_axis)]] = Field(
         default_factory=dict, description="Parameters of the strategy, each with its axis"
     )
