@@ -56,7 +56,8 @@ class Finished:
 
 # What its column can count to.
 _MOST_CRASHES: Final = 1000
-_FREE: Final = "state = 'waiting' OR (state = 'running' AND lease_expires_at < now())"
+# The first condition is that of the index.
+_FREE: Final = "state IN ('waiting', 'running') AND (state = 'waiting' OR lease_expires_at < now())"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def reserve(settings: Settings, sweep_id: int, chunk_id: UUID, owner: str, porti
         wanted = min(portion.limit, max(portion.least, -(-free // portion.shares)))
         found = connection.execute(
             "WITH taken AS (SELECT trial_number, crashes FROM trials WHERE sweep_id = %(sweep)s"
-            f" AND ({_FREE}) ORDER BY crashes > 0 DESC, trial_number LIMIT %(limit)s FOR UPDATE SKIP LOCKED),"
+            f" AND {_FREE} ORDER BY crashes > 0 DESC, trial_number LIMIT %(limit)s FOR UPDATE SKIP LOCKED),"
             " alone AS (SELECT trial_number FROM taken WHERE crashes > 0 ORDER BY trial_number LIMIT 1)"
             " UPDATE trials t SET state = 'running', chunk_id = %(chunk)s, lease_owner = %(owner)s,"
             f" lease_expires_at = now() + interval '{LEASE_SECONDS} seconds' FROM taken"
@@ -178,7 +179,7 @@ def reclaim(settings: Settings, sweep_id: int) -> int:
 
 def _free(connection: Connection, sweep_id: int, at_most: int) -> int:
     row = connection.execute(
-        f"SELECT count(*) AS n FROM (SELECT FROM trials WHERE sweep_id = %s AND ({_FREE}) LIMIT %s) free",
+        f"SELECT count(*) AS n FROM (SELECT FROM trials WHERE sweep_id = %s AND {_FREE} LIMIT %s) free",
         [sweep_id, at_most],
     ).fetchone()
     return row["n"] if row else 0

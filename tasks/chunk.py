@@ -47,12 +47,15 @@ class Watched:
         self.stopped.set()
         self.worker.kill()
 
-    def run(self, settings: Settings, sitting: Sitting, share: Share, tell: Tell) -> ChunkReport:
+    def run(
+        self, settings: Settings, sitting: Sitting, share: Share, tell: Tell, chunk_id: UUID | None = None
+    ) -> ChunkReport:
         """Run one chunk. A worker that dies is answered for: the trial it was at counts a crash, its others wait.
 
-        Raises what the worker raises.
+        Whoever may lose sight of this process names the chunk, to be able to give back what it holds. Raises what the
+        worker raises.
         """
-        chunk_id = uuid4()
+        chunk_id = chunk_id or uuid4()
         killed_before = _out_of_memory_kills()
         self._at = (LOADING, time.monotonic())
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import batched
 from typing import Any
 from uuid import UUID, uuid4
@@ -28,7 +29,7 @@ from ntrader.worker import default_worker
 from storage import sweeps as stored
 from storage import trials
 from storage.sweeps import NewSweep, StoredSweep
-from tasks.trials import Sitting
+from tasks.trials import VERSIONS, Sitting, require_same_sweep, require_same_versions
 
 # So many points are planned at once: what passes between the processes stays small, however many trials there are.
 _SLICE = 1_000
@@ -89,6 +90,29 @@ def reopen_sweep(
     take_up(settings, sitting, link=not found.rerun)
     stored.begin_sitting(settings, found.id, flow_run_id)
     return Opening(sitting, found.id, True, not found.rerun, _estimate(settings, sitting, workers))
+
+
+@task(name="join-sweep", cache_policy=NO_CACHE)
+def join_sweep(
+    settings: Settings, reference: str, workers: int, *, rerun: bool, keep_data: bool,
+    expected: Mapping[str, str] | None, flow_run_id: UUID | None,
+) -> Opening:  # fmt: skip
+    """The same beside others who are at work on it: nothing is planned anew, for they have planned it.
+
+    Raises ConfigError where this is not the sweep, or code, engine or environment are not those, that are `expected`.
+    """
+    if expected:
+        require_same_sweep(settings, int(reference), datetime.fromisoformat(expected["created_at"]))
+    found = stored.get_sweep(settings, reference)
+    sweep: SweepConfig = default_worker().call(
+        "ntrader.sweeps.trials:prepare", found.config_snapshot, settings.home, f"sweep {found.id}"
+    )
+    sitting = _sit_down(settings, sweep, config_path=found.config_path, keep_data=keep_data, flow_run_id=flow_run_id)
+    sitting = replace(sitting, sweep_id=found.id)
+    if expected:
+        require_same_versions(found.id, {name: getattr(sitting, name) for name in VERSIONS}, expected)
+    trials.reclaim(settings, found.id)
+    return Opening(sitting, found.id, True, not rerun, _estimate(settings, sitting, workers))
 
 
 def take_up(settings: Settings, sitting: Sitting, *, link: bool) -> None:

@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import msgspec
@@ -62,10 +62,10 @@ class StrategyClass:
         return _declared(self.config)
 
 
-# By the class itself, which is another after its module has been loaded anew: a sweep asks for each of its trials.
-@cache
+# What is looked up in annotations takes a millisecond: once a class, not once a trial.
+@lru_cache(maxsize=64)
 def _declared(config: type[StrategyConfig]) -> tuple[Any, ...]:
-    return tuple(field for field in msgspec.structs.fields(config) if field.name not in _BASE | _GIVEN)
+    return tuple(f for f in msgspec.structs.fields(config) if f.name not in _BASE | _GIVEN)
 
 
 def load_strategy(path: str) -> StrategyClass:
@@ -84,7 +84,7 @@ def load_strategy(path: str) -> StrategyClass:
             hint=f"Did you mean {module_name}:{near[0]}?" if near else None,
         )
     name, kind = identity(path)
-    config = _config_class(found)  # type: ignore[arg-type]  # mypy takes a class of Any for not hashable
+    config = _config_class(found)
     return StrategyClass(path=path, name=name, strategy_type=kind, strategy=found, config=config)
 
 
@@ -175,8 +175,8 @@ def _is_strategy(value: object) -> typing.TypeGuard[type[Strategy]]:
     return isinstance(value, type) and issubclass(value, Strategy) and value is not Strategy
 
 
-@cache
-def _config_class(strategy: Any) -> type[StrategyConfig]:
+@lru_cache(maxsize=64)
+def _config_class(strategy: type[Strategy]) -> type[StrategyConfig]:
     """The type that `__init__` asks for, else `<Class>Config` beside the class, else what its base class has."""
     for kind in strategy.__mro__:
         if kind is Strategy:
@@ -199,10 +199,17 @@ def _init_types(kind: type) -> Iterator[Any]:
 
 def _construct(kind: type[Strategy], config: StrategyConfig) -> Strategy:
     """Call the constructor as it wants to be called: with `config`, with one argument of any name, or with none."""
-    _, *accepted = inspect.signature(kind.__init__).parameters.values()
+    accepted = _accepted(kind)
     if any(item.name == "config" or item.kind is inspect.Parameter.VAR_KEYWORD for item in accepted):
         return kind(config=config)
     return kind(config) if accepted else kind()
+
+
+@lru_cache(maxsize=64)
+def _accepted(kind: type[Strategy]) -> tuple[inspect.Parameter, ...]:
+    """What the constructor takes besides `self`."""
+    _, *accepted = inspect.signature(kind.__init__).parameters.values()
+    return tuple(accepted)
 
 
 def _convert(strategy: StrategyClass, given: dict[str, Any], instrument_id: str, bar_type: str) -> StrategyConfig:
