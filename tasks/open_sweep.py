@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -33,6 +34,8 @@ from tasks.trials import VERSIONS, Sitting, require_same_sweep, require_same_ver
 # So many points are planned at once: what passes between the processes stays small, however many trials there are.
 _SLICE = 1_000
 _TRIES = 3
+# Seconds after which it is better to begin than to know.
+_LONGEST_PROBE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,18 +202,30 @@ def _estimate(settings: Settings, sitting: Sitting, workers: int) -> Estimate:
 def _foreseen(settings: Settings, sitting: Sitting, workers: int, total: int, known: int) -> Estimate:
     sweep = sitting.sweep
     first = next(points(sweep))
-
-    def look_ahead(*, probe: bool) -> Outlook:
-        outlook: Outlook = default_worker().call(
-            "ntrader.sweeps.trials:look_ahead", sitting.session, sweep, settings.home, first, probe
-        )
-        return outlook
-
-    ahead = look_ahead(probe=False)
+    ahead = _look_ahead(settings, sitting, first, probe=False)
     symbol = first.symbol or sweep.base.data.symbol
     recorded = stored.recorded_seconds(settings, sweep.base.strategy.path, symbol, ahead.bars)
-    per_trial = look_ahead(probe=True).seconds if recorded is None and known < total else recorded
+    per_trial = _probed(settings, sitting, first) if recorded is None and known < total else recorded
     return estimate(
         total, known, workers, per_trial, recorded=recorded is not None, memory=ahead.memory,
         observations=ahead.days, annualization=ahead.annualization,
     )  # fmt: skip
+
+
+def _probed(settings: Settings, sitting: Sitting, first: Point) -> float | None:
+    """The seconds of a trial by a probe; None where it does not come to an end, or ends its process."""
+    limit = threading.Timer(_LONGEST_PROBE, default_worker().kill)
+    limit.start()
+    try:
+        return _look_ahead(settings, sitting, first, probe=True).seconds
+    except EngineKilledError:
+        return None
+    finally:
+        limit.cancel()
+
+
+def _look_ahead(settings: Settings, sitting: Sitting, first: Point, *, probe: bool) -> Outlook:
+    outlook: Outlook = default_worker().call(
+        "ntrader.sweeps.trials:look_ahead", sitting.session, sitting.sweep, settings.home, first, probe
+    )
+    return outlook

@@ -23,7 +23,6 @@ from ntrader.data.bars import Bars
 from ntrader.data.fingerprint import data_fingerprint
 from ntrader.data.load import load_bars
 from ntrader.engine import Events, build_events, identity, simulate_events
-from ntrader.errors import RunError
 from ntrader.execution import carry_out
 from ntrader.fingerprints import code, documents, fingerprints
 from ntrader.resolve import complete, complete_data, require_account
@@ -141,8 +140,9 @@ class Trials:
         """What its run consumes, to be kept."""
         return Inputs(self._sources, self.documents, self._material(config).bars)
 
-    def probe(self, config: RunConfig) -> float:
-        """About how many seconds a run takes once everything is warm: of its first bars, in proportion."""
+    def probe(self, config: RunConfig) -> float | None:
+        """About how many seconds a run takes once everything is warm: of its first bars, in proportion. None where it
+        fails, whatever the strategy does."""
         bars = self._material(config).bars
         count = min(len(bars), _PROBE_BARS)
         columns = {name: getattr(bars, name)[:count] for name in ("times", "open", "high", "low", "close", "volume")}
@@ -152,8 +152,8 @@ class Trials:
             began = time.perf_counter()
             try:
                 simulate_events(config, events)
-            except RunError:  # the trial will say so itself
-                return 0.0
+            except BaseException:  # the trial will say so itself
+                return None
             seconds.append(time.perf_counter() - began)
         return min(seconds) * len(bars) / count
 
@@ -185,7 +185,7 @@ class Trials:
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """What to expect of a sweep's trials, from its first: bars behind it, return observations at most, the seconds of
-    a probe (None where none was wanted) and the memory in bytes of a process that has the bars built."""
+    a probe (None where none was wanted, or it failed) and the memory in bytes of a process that has the bars built."""
 
     bars: int
     days: int
