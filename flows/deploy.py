@@ -54,6 +54,7 @@ def _deploy(entry: dict[str, Any]) -> str:
         parameters=entry.get("parameters"),
         schedules=None if _is_known(flow.name, entry["name"]) else _schedules(entry),
         concurrency_limit=_limit(entry),
+        job_variables=entry["work_pool"].get("job_variables"),
         work_pool_name=POOL,
         # Not where the file lies: the module is there on every machine that has ntrader.
         entrypoint_type=EntrypointType.MODULE_PATH,

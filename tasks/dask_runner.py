@@ -100,7 +100,8 @@ class DaskRunner:
             return ChunkReport()
         except Exception as error:
             self._give_back(chunk_id)
-            raise _foreign(error) from error
+            text = f"{type(error).__name__}: {error}"
+            raise RunError(f"a chunk failed on the Dask cluster {self._address}: {text}", hint=_INSTALL) from error
         if isinstance(answer, NtraderError):
             raise answer
         report: ChunkReport = answer
@@ -142,11 +143,15 @@ class DaskRunner:
                 "a sweep on a Dask cluster needs DATABASE_URL: its workers cannot reach the embedded PostgreSQL",
                 hint="Give every machine the same DATABASE_URL, of a PostgreSQL that all of them reach.",
             )
-        for answer in self._client.run(dask_slot.unfit, on_error="return").values():
-            if isinstance(answer, NtraderError):
+        try:
+            # As a task too: its scheduler must know the function as well.
+            answers = [self._client.submit(dask_slot.unfit, pure=False).result(timeout=_RESULT_SECONDS)]
+            answers += self._client.run(dask_slot.unfit, on_error="raise").values()
+        except Exception as error:
+            raise ConfigError(f"the Dask cluster {self._address} does not know ntrader: {error}", hint=_INSTALL) from error
+        for answer in answers:
+            if answer is not None:
                 raise answer
-            if isinstance(answer, Exception):
-                raise _foreign(answer) from answer
 
     def _give_back(self, chunk_id: UUID) -> None:
         # What is not given back waits again when its lease has run out.
@@ -176,10 +181,3 @@ def _without_workers(address: str, seconds: float) -> ServiceError:
         f"no worker has been connected to the Dask scheduler {address} for {seconds:g} s",
         hint=f"Start one on each machine: dask worker {address} --no-nanny",
     )
-
-
-def _foreign(error: Any) -> NtraderError:
-    """What is not ours comes of another version there, or of none."""
-    if isinstance(error, ImportError | AttributeError | TypeError):
-        return ConfigError(f"a Dask worker does not know what it is to run: {error}", hint=_INSTALL)
-    return RunError(f"a chunk failed on a Dask worker: {type(error).__name__}: {error}", hint=_INSTALL)
