@@ -12,11 +12,12 @@ from typing import Any, Final
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.ready import ready
 from flows.verify import Checked, check
 from ntrader import progress
 from ntrader.config import RunRequest
 from ntrader.errors import EngineKilledError, Interruption, NtraderError
-from ntrader.settings import Settings, load_settings
+from ntrader.settings import Settings
 from ntrader.sweeps import standing
 from ntrader.sweeps.standing import Estimate, Standing
 from ntrader.sweeps.tpe import TpeSampler
@@ -83,7 +84,7 @@ def sweep(
         keep_data: Whether to keep the bars, so that runs can be had again when they have been revised.
         verify_best: Whether to run the best trial once more by itself at the end.
     """
-    settings = load_settings()
+    settings = ready()
     width = workers or default_workers()
     config = read(settings, request, search or {})
     opening = open_sweep(
@@ -105,7 +106,7 @@ def resume_sweep(
         keep_data: Whether to keep the bars, so that runs can be had again when they have been revised.
         verify_best: Whether to run the best trial once more by itself at the end.
     """
-    settings = load_settings()
+    settings = ready()
     width = workers or default_workers()
     found = stored.get_sweep(settings, sweep)
     opening = reopen_sweep(settings, found, width, keep_data=keep_data, flow_run_id=flow_run_id())
@@ -120,7 +121,9 @@ def with_workers(chosen: Any, workers: int | None) -> Any:
 def _sit(settings: Settings, opening: Opening, width: int, *, verify_best: bool) -> SweepOutcome:
     found = stored.get_sweep(settings, str(opening.sweep_id))
     what = f"{found.strategy_name} {found.name or ''}".strip()
-    label_flow_run(f"Sweep {found.id}: {what}, {found.trials:,} trials", [f"sweep:{found.id}", f"strategy:{what}"])
+    label_flow_run(
+        f"Sweep {found.id}: {what}, {found.trials:,} trials", [f"sweep:{found.id}", f"strategy:{found.strategy_name}"]
+    )
     standing.tell_estimate(found.id, opening.estimate)
     sitting = _Sitting(settings, opening, width)
     try:
@@ -132,7 +135,7 @@ def _sit(settings: Settings, opening: Opening, width: int, *, verify_best: bool)
     patiently(lambda: stored.finish_sweep(settings, found.id, best.trial_number if best else None))
     checked = _verified(settings, found.id, best) if verify_best and best else None
     done = stored.get_sweep(settings, str(found.id))
-    sitting.publisher.finish(done, stored.ranking(settings, done.id, done.objective, done.direction, 50), checked)
+    sitting.publisher.finish(settings, done, holds=checked.holds if checked else None)
     return SweepOutcome(done, opening.resumed, opening.estimate, best, checked, sitting.memory)
 
 
