@@ -69,10 +69,8 @@ def canary(nautilus: str, runs: list[str]) -> CanaryReport:
     """
     settings = ready(engine=False)
     stored = get_runs(settings, runs)
-    label_flow_run(
-        f"Canary nautilus_trader {nautilus}, {len(stored)} run{'' if len(stored) == 1 else 's'}",
-        [f"nautilus:{nautilus}", *tags_of(stored)],
-    )
+    what = f"{len(stored)} run{'' if len(stored) == 1 else 's'}"
+    label_flow_run(f"Canary nautilus_trader {nautilus}, {what}", [f"nautilus:{nautilus}", *tags_of(stored)])
     with environment(settings.home, nautilus) as place, Canary(place, settings.home) as engine:
         progress.report(f"Starting nautilus_trader {nautilus}")
         there = engine.describe()

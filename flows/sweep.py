@@ -135,7 +135,7 @@ def _sit(settings: Settings, opening: Opening, width: int, *, verify_best: bool)
     patiently(lambda: stored.finish_sweep(settings, found.id, best.trial_number if best else None))
     checked = _verified(settings, found.id, best) if verify_best and best else None
     done = stored.get_sweep(settings, str(found.id))
-    sitting.publisher.finish(settings, done, holds=checked.holds if checked else None)
+    sitting.publisher.finish(settings, done, holds=checked.holds if checked and checked.verdict else None)
     return SweepOutcome(done, opening.resumed, opening.estimate, best, checked, sitting.memory)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from ntrader.metrics import NANOSECONDS_PER_DAY, drawdowns
 from ntrader.results import EquityCurve, Floats, Times
 
-_WIDTH: Final = 960
+_WIDTH: Final = 760
 _LEFT, _RIGHT, _TOP = 84, 20, 44
 _EQUITY_HEIGHT, _GAP, _FALLS_HEIGHT = 260, 34, 90
 # More columns than this cannot be told apart in the picture; each keeps its highest and its lowest point.
@@ -24,6 +24,7 @@ _FONT = "'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-se
 # From poor over middling to good, for those who see colours differently too.
 _SCALE: Final = ((165, 80, 20), (245, 243, 238), (20, 100, 160))
 _CELL_HEIGHT, _WIDEST_CELL = 26, 90
+_DATES: Final = 5
 
 
 def data_uri(svg: str) -> str:
@@ -87,9 +88,7 @@ def _panel(times: Times, values: Floats, top: int, height: int, colour: str, lev
         low, high = low - max(abs(low), 1) * 0.01, high + (max(abs(high), 1) * 0.01 if level is not None else 0)
     room = 0.04 * (high - low)
     low, high = low - room, high + (room if level is not None else 0)
-    parts = [
-        _rule(top + height * (high - tick) / (high - low), _number(tick, high - low)) for tick in _ticks(low, high)
-    ]
+    parts = [_rule(top + height * (high - tick) / (high - low), shown) for tick, shown in _ticks(low, high)]
     x, y = _thinned(times, (high - values) / (high - low))
     path = _path((_LEFT + x * _inner()) * 2, (top + y * height) * 2)
     if level is None:
@@ -125,21 +124,27 @@ def _path(x: Floats, y: Floats) -> str:
     return f"M{xs[0]} {ys[0]}{steps}"
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Some four round values between."""
+def _ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Some four round values between, with as many digits as they need."""
     step = 10 ** math.floor(math.log10((high - low) / 3))
     step *= next(factor for factor in (5, 2, 1) if (high - low) / (step * factor) >= 3)
-    return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    digits = max(0, -math.floor(math.log10(step * 1.001)))
+    numbers = range(math.ceil(low / step), math.floor(high / step) + 1)
+    return [(number * step, f"{number * step + 0.0:,.{digits}f}") for number in numbers]
 
 
 def _dates(times: Times, bottom: int) -> list[str]:
     span = int(times[-1] - times[0])
     form = "%Y-%m-%d" if span > 5 * NANOSECONDS_PER_DAY else "%m-%d %H:%M"
     parts = []
-    for number in range(6):
-        moment = datetime.fromtimestamp((int(times[0]) + span * number // 5) / 1e9, UTC)
-        anchor = "start" if number == 0 else "end" if number == 5 else "middle"
-        parts.append(_text(_LEFT + _inner() * number / 5, bottom + 22, f"{moment:{form}}", anchor=anchor, colour=_PALE))
+    for number in range(_DATES):
+        moment = datetime.fromtimestamp((int(times[0]) + span * number // (_DATES - 1)) / 1e9, UTC)
+        anchor = "start" if number == 0 else "end" if number == _DATES - 1 else "middle"
+        parts.append(
+            _text(
+                _LEFT + _inner() * number / (_DATES - 1), bottom + 22, f"{moment:{form}}", anchor=anchor, colour=_PALE
+            )
+        )
     return parts
 
 
@@ -197,12 +202,6 @@ def _rule(y: float, label: str) -> str:
 def _line(y: float, colour: str, *, dash: bool = False) -> str:
     dashes = ' stroke-dasharray="3 4"' if dash else ""
     return f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" stroke="{colour}"{dashes}/>'
-
-
-def _number(value: float, span: float) -> str:
-    """With as many digits as neighbouring rules need to differ."""
-    digits = max(0, 1 - math.floor(math.log10(span))) if span < 10 else 0
-    return f"{value + 0.0:,.{digits}f}"
 
 
 def _inner() -> int:

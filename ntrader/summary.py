@@ -85,7 +85,7 @@ def _unit(name: str, currency: str) -> str:
 
 def _where_to_go_on(run_id: UUID) -> list[str]:
     short = str(run_id)[:8]
-    asked = {"everything about it": "history show", "the same once more": "reproduce", "beside others": "compare"}
+    asked = {"everything about it": "history show", "the same once more": "reproduce"}
     commands = (f"`ntrader {command} {short}` ({what})" for what, command in asked.items())
     return [f"On the command line: {', '.join(commands)}.", ""]
 
