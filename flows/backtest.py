@@ -12,21 +12,23 @@ from uuid import UUID, uuid4
 
 from prefect import flow
 
+from flows.ready import ready
 from ntrader import progress
 from ntrader.config import RunRequest
 from ntrader.errors import DatabaseError, NtraderError, RunError
 from ntrader.results import Execution, Metrics
-from ntrader.settings import Settings, load_settings
+from ntrader.settings import Settings
 from ntrader.signals import undisturbed
 from ntrader.strategies.registry import identity
-from ntrader.summary import markdown_summary, title
+from ntrader.summary import title
 from storage import recording
 from storage.recording import lease_kept
 from storage.rows import Failure, NewRun
 from tasks.compute_metrics import compute_metrics
-from tasks.label import flow_run_id, label_flow_run, publish_summary
+from tasks.label import flow_run_id, label_flow_run
 from tasks.load_config import load_config
 from tasks.persist import save_failure, save_success, start_run
+from tasks.publish import publish_backtest
 from tasks.run_backtest import run_backtest
 
 
@@ -53,7 +55,7 @@ def backtest(
         save: Whether to record it in the database.
         keep_data: Whether to keep the bars, so that the run can be had again when they have been revised.
     """
-    settings = load_settings()
+    settings = ready(database=save)
     run_id = run_id or uuid4()
     config = load_config(request, settings.home)
     name, kind = identity(config.strategy.path)
@@ -69,9 +71,7 @@ def backtest(
             progress.report("Saving")
             save_success(settings, run_id, execution, metrics, keep_data=keep_data)
     # The run is over and recorded: a page that cannot be made must not say otherwise.
-    publish_summary(
-        markdown_summary(run_id, name, config, execution, metrics, saved=save), f"Run {run_id}", return_state=True
-    )
+    publish_backtest(run, execution, metrics, saved=save, return_state=True)
     return BacktestOutcome(run, execution, metrics, time.monotonic() - began, saved=save)
 
 

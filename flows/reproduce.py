@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 from prefect import flow
 
 from flows.backtest import recorded
+from flows.ready import ready
 from ntrader import progress
 from ntrader.config import RunConfig
 from ntrader.data.bars import Bars
@@ -22,7 +23,7 @@ from ntrader.diagnosis import Cause, conclude, plan
 from ntrader.differences import BarsDifference, SourcesDifference, diff_bars, diff_environment, diff_sources
 from ntrader.errors import BadDataError, ConfigError, DataError, NotFoundError, NtraderError
 from ntrader.results import Execution, Inputs, Metrics
-from ntrader.settings import Settings, load_settings
+from ntrader.settings import Settings
 from ntrader.strategies.registry import identity
 from ntrader.summary import reproduction_summary, title
 from ntrader.verdict import Original, Verdict, judge
@@ -31,9 +32,10 @@ from storage.originals import read_original
 from storage.rows import NewRun
 from storage.runs import StoredRun, get_run
 from tasks.compute_metrics import compute_metrics
-from tasks.label import flow_run_id, label_flow_run, publish_summary
+from tasks.label import flow_run_id, label_flow_run
 from tasks.load_config import load_stored_config
 from tasks.persist import save_success, start_run
+from tasks.publish import publish_summary
 from tasks.run_backtest import run_backtest
 
 # The environment lists the libraries that compute; the engine is one of them.
@@ -107,7 +109,7 @@ def reproduce(
         with_original_data: Whether to use the bars that were kept instead of those there are now.
         with_original_code: Whether to use the source text that was kept instead of what there is now.
     """
-    settings, run_id = load_settings(), run_id or uuid4()
+    settings, run_id = ready(), run_id or uuid4()
     stored = get_run(settings, run)
     original = read_original(settings, stored)
     parts = _Parts(

@@ -12,11 +12,12 @@ from typing import Any, Final
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.ready import ready
 from flows.verify import Checked, check
 from ntrader import progress
 from ntrader.config import RunRequest
 from ntrader.errors import EngineKilledError, NtraderError
-from ntrader.settings import Settings, load_settings
+from ntrader.settings import Settings
 from ntrader.sweeps import standing
 from ntrader.sweeps.runner import RunnerConfig, choose_runner
 from ntrader.sweeps.standing import Estimate, Standing
@@ -84,7 +85,7 @@ def sweep(
         verify_best: Whether to run the best trial once more by itself at the end.
         runner: Where to run them: here, on a Dask cluster, or in shards on a work pool; by default what is set there.
     """
-    settings = load_settings()
+    settings = ready()
     config = read(settings, request, search or {})
     with ended(make_runner(settings, runner or choose_runner(settings), workers)) as crew:
         opening = open_sweep(
@@ -112,7 +113,7 @@ def resume_sweep(
         verify_best: Whether to run the best trial once more by itself at the end.
         runner: Where to run them: here, on a Dask cluster, or in shards on a work pool; by default what is set there.
     """
-    settings = load_settings()
+    settings = ready()
     found = stored.get_sweep(settings, sweep)
     with ended(make_runner(settings, runner or choose_runner(settings), workers)) as crew:
         opening = reopen_sweep(settings, found, crew.processes, keep_data=keep_data, flow_run_id=flow_run_id())
@@ -139,7 +140,7 @@ def sweep_shard(
         seconds: Begin no further trial after so long.
         expected: What must be found here, from whoever started the shard: the sweep's time and fingerprints.
     """
-    settings = load_settings()
+    settings = ready()
     with told_from_afar(), ended(LocalRunner(settings, workers or default_workers())) as crew:
         opening = join_sweep(
             settings, sweep, crew.processes, rerun=rerun, keep_data=keep_data, expected=expected,
@@ -166,7 +167,9 @@ def _work(settings: Settings, opening: Opening, crew: Runner) -> _Sitting:
     """Until no trial is left, or no time."""
     found = stored.get_sweep(settings, str(opening.sweep_id))
     what = f"{found.strategy_name} {found.name or ''}".strip()
-    label_flow_run(f"Sweep {found.id}: {what}, {found.trials:,} trials", [f"sweep:{found.id}", f"strategy:{what}"])
+    label_flow_run(
+        f"Sweep {found.id}: {what}, {found.trials:,} trials", [f"sweep:{found.id}", f"strategy:{found.strategy_name}"]
+    )
     standing.tell_estimate(found.id, opening.estimate)
     sitting = _Sitting(settings, opening, crew)
     sitting.work()
@@ -179,7 +182,8 @@ def _finish(settings: Settings, opening: Opening, sitting: _Sitting, *, verify_b
     patiently(lambda: stored.finish_sweep(settings, found.id, best.trial_number if best else None))
     checked = _verified(settings, found.id, best) if verify_best and best else None
     done = patiently(lambda: stored.get_sweep(settings, str(found.id)))
-    sitting.publisher.finish(done, _ranking(settings, done, 50))
+    holds = checked.holds if checked and checked.verdict else None
+    sitting.publisher.finish(settings, done, holds=holds)
     return SweepOutcome(done, opening.resumed, opening.estimate, best, checked, sitting.memory)
 
 
