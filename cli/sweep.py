@@ -6,12 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.output import complain, number, say, say_json, say_pairs, talk
 from cli.run import base_request
+from cli.sweep_report import write_report
 
 if TYPE_CHECKING:
     from flows.sweep import SweepOutcome
@@ -156,6 +158,19 @@ def retry(
         _resume(str(found.id), workers, no_verify=no_verify, no_keep_data=no_keep_data, json_output=json_output)
 
 
+@app.command("report")
+def report(
+    sweep: Which,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Write the page to this file.")
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=1, max=1000, help="So many of the best trials.")] = 20,
+    json_output: Annotated[bool, typer.Option("--json", help="The numbers as JSON instead of the page.")] = False,
+) -> None:
+    """Write a page about a sweep: where the good trials lie, and what luck alone would have found. It opens offline."""
+    write_report(sweep, output, top=top, json_output=json_output, duration=_duration)
+
+
 def _resume(sweep: str, workers: int | None, *, no_verify: bool, no_keep_data: bool, json_output: bool) -> None:
     from flows import launch
     from ntrader.settings import load_settings
@@ -185,7 +200,8 @@ def _carried_on(settings: Settings, work: Callable[[], SweepOutcome]) -> SweepOu
             try:
                 counts = get_sweep(settings, str(number)).counts
                 talk(
-                    f"Sweep {number}: {counts.done:,} trials are saved, {counts.waiting + counts.running:,} are not run."
+                    f"Sweep {number}: {counts.done:,} trials are saved,"
+                    f" {counts.waiting + counts.running:,} are not run."
                 )
             except NtraderError:
                 talk(f"Sweep {number}: what was saved is saved.")

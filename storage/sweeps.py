@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 
 from ntrader.errors import AmbiguousError, ConfigError, NotFoundError
 from ntrader.settings import Settings
+from ntrader.sweeps.outcomes import Outcome
 from ntrader.sweeps.points import Planned, Point, read_point
 from storage.database import reading, writing
 from storage.fields import METRICS, SORTABLE, column_name
@@ -236,6 +237,17 @@ def objectives(settings: Settings, sweep_id: int, metric: str) -> dict[int, tupl
     with reading(settings) as connection:
         rows = connection.execute(statement, [sweep_id]).fetchall()
     return {row["trial_number"]: (read_point(row["point"]), row["state"], row["value"]) for row in rows}
+
+
+def outcomes(settings: Settings, sweep_id: int, metric: str) -> list[Outcome]:
+    """Of every trial there is so far, in the order of their numbers: a third of the memory of `all_trials`."""
+    statement = sql.SQL(
+        "SELECT t.point, t.state, t.reason, r.{} AS value, r.return_observations AS observations FROM trials t"
+        " LEFT JOIN backtest_runs r ON r.id = t.run_id WHERE t.sweep_id = %s ORDER BY t.trial_number"
+    ).format(sql.Identifier(metric))
+    with reading(settings) as connection:
+        rows = connection.execute(statement, [sweep_id])
+        return [Outcome(**{**row, "point": read_point(row["point"])}) for row in rows]
 
 
 def recorded_seconds(settings: Settings, strategy_path: str, symbol: str, bars: int) -> float | None:
