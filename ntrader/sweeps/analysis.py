@@ -19,7 +19,7 @@ from ntrader.noise import expected_best_of_unequal
 from ntrader.results import Floats
 from ntrader.sweeps.axes import Choices, Interval
 from ntrader.sweeps.outcomes import Outcome
-from ntrader.sweeps.plateau import Direction, Plateau, plateaus
+from ntrader.sweeps.plateau import Direction, Plateau, plateaus, scale_of
 from ntrader.sweeps.points import Dimension
 from ntrader.sweeps.tried import Codes, TriedAxis, short_text, tried_axes
 
@@ -30,13 +30,15 @@ NOISE_OBJECTIVE: Final = "sharpe_ratio"
 # With fewer, Optuna's estimate of what matters is a guess.
 FEWEST_FOR_IMPORTANCE: Final = 15
 # Of more trials than this so many are drawn: it takes no longer then, and changes little.
-MOST_FOR_IMPORTANCE: Final = 10_000
+MOST_FOR_IMPORTANCE: Final = 3_000
+# What is more than all of them gave is by chance in one case of twenty.
+SHUFFLES: Final = 19
 # The best tenth, but never fewer than five trials.
 _BEST_SHARE: Final = 0.1
 _BEST_TRIALS: Final = 5
 # A grid's axis with more numbers is cut into intervals.
 _MOST_LEVELS: Final = 40
-_BINS: Final = (4, 20)
+_BINS: Final = (4, 5, 6, 8, 10, 12, 16, 20)
 _SEED: Final = 20_130_501
 
 
@@ -55,9 +57,11 @@ class Noise:
 
 @dataclass(frozen=True, slots=True)
 class Importance:
-    """Shares that add up to 1, by axis, the largest first. `best` trials of the `trials` were told from the others."""
+    """Shares that add up to 1, by axis, the largest first, and the share that each can have by `chance`. `best` trials
+    of the `trials` were told from the others."""
 
     shares: dict[str, float]
+    chance: dict[str, float]
     trials: int
     best: int
 
@@ -191,55 +195,72 @@ def importance(axes: Sequence[TriedAxis], values: Floats, direction: Direction) 
     Optuna has it. It holds where the best tenth of the trials (at least five) lie on an axis against where all trials
     lie: an axis on which both are spread alike has no share. It goes by ranks: outliers weigh no more than others.
 
+    Shares add up to 1 whether or not anything matters, so each comes with what chance can do: the most that the axis
+    got in 19 shuffles of the objective among the trials.
+
     None with fewer than two axes or 15 trials, and where the best cannot be told from the others.
     """
     known = np.flatnonzero(~np.isnan(values))
     if len(axes) < 2 or len(known) < FEWEST_FOR_IMPORTANCE:
         return None
+    draws = np.random.default_rng(_SEED)
     if len(known) > MOST_FOR_IMPORTANCE:
-        known = np.sort(np.random.default_rng(_SEED).choice(known, MOST_FOR_IMPORTANCE, replace=False))
+        known = np.sort(draws.choice(known, MOST_FOR_IMPORTANCE, replace=False))
     share = max(_BEST_SHARE, _BEST_TRIALS / len(known))
-    best = _among_the_best(values[known], direction, share)
+    losses = -_sign(direction) * values[known]
+    best = _among_the_best(losses, share)
     if best == len(known):
         return None
-    found = _by_optuna(axes, values, known.tolist(), direction, share)
-    total = sum(found.values())
+    orders = [losses, *(draws.permutation(losses) for _ in range(SHUFFLES))]
+    found, *shuffled = _by_optuna(axes, known.tolist(), orders, share)
+    total = sum(found)
     if not total > 0:
         return None
-    shares = {axis.name: found[str(number)] / total for number, axis in enumerate(axes)}
-    ordered = sorted(shares.items(), key=lambda pair: -pair[1])
-    return Importance(dict(ordered), len(known), best)
+    ordered = sorted(range(len(axes)), key=lambda number: -found[number])
+    return Importance(
+        {axes[number].name: found[number] / total for number in ordered},
+        {axes[number].name: max(other[number] for other in shuffled) / total for number in ordered},
+        len(known), best,
+    )  # fmt: skip
 
 
-def _among_the_best(values: Floats, direction: Direction, share: float) -> int:
+def _among_the_best(losses: Floats, share: float) -> int:
     """As many as Optuna takes for the best: all that equal the last of them count too."""
-    ascending = np.sort(-_sign(direction) * values)
-    return int((ascending <= ascending[int(np.ceil(share * len(values))) - 1]).sum())
+    ascending = np.sort(losses)
+    return int((ascending <= ascending[int(np.ceil(share * len(losses))) - 1]).sum())
 
 
 def _by_optuna(
-    axes: Sequence[TriedAxis], values: Floats, trials: Sequence[int], direction: Direction, share: float
-) -> dict[str, float]:
-    """By the number of the axis. As Optuna gives them: not yet shares."""
+    axes: Sequence[TriedAxis], trials: Sequence[int], orders: Sequence[Floats], share: float
+) -> list[list[float]]:
+    """Of each of the `orders`, objectives of which less is better, what Optuna finds for each axis: not yet shares."""
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-    from optuna.trial import create_trial
+    from optuna.trial import FrozenTrial, create_trial
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    kinds = {str(number): _distribution(axis) for number, axis in enumerate(axes)}
-    study = optuna.create_study(direction=direction)
+    names = [str(number) for number in range(len(axes))]
+    kinds = {name: _distribution(axis) for name, axis in zip(names, axes, strict=True)}
+    study = optuna.create_study()
     study.add_trials(
         create_trial(
-            value=float(values[at]), distributions=kinds,
-            params={str(number): _suggested(axis, at) for number, axis in enumerate(axes)},
+            value=0.0, distributions=kinds,
+            params={name: _suggested(axis, at) for name, axis in zip(names, axes, strict=True)},
         )
         for at in trials
     )  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        evaluator = PedAnovaImportanceEvaluator(target_quantile=share)
-        found = get_param_importances(study, evaluator=evaluator, normalize=False)
-    return {name: float(value) for name, value in found.items()}
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=share)
+    rows = []
+    for losses in orders:
+
+        def loss(trial: FrozenTrial, losses: Floats = losses) -> float:
+            return float(losses[trial.number])
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = get_param_importances(study, evaluator=evaluator, target=loss, normalize=False)
+        rows.append([float(found[name]) for name in names])
+    return rows
 
 
 def _distribution(axis: TriedAxis) -> BaseDistribution:
@@ -280,7 +301,7 @@ def heatmap(x: TriedAxis, y: TriedAxis, values: Floats, direction: Direction, *,
 def cells(axis: TriedAxis, trials: int, *, grid: bool) -> Cells:
     """The values that were tried, each by itself; of an interval, and where there are too many numbers for the trials,
     equal parts of the axis."""
-    bins = min(max(round((trials / 2) ** 0.5), _BINS[0]), _BINS[1])
+    bins = max((bins for bins in _BINS if 2 * bins**2 <= trials), default=_BINS[0])
     few = axis.levels is not None and len(axis.levels) <= (_MOST_LEVELS if grid else bins)
     if axis.codes is not None and (few or axis.scaled is None):
         return Cells(axis.name, axis.texts, None, axis.codes)
@@ -304,10 +325,10 @@ def _listed(axis: TriedAxis, codes: Codes) -> Cells:
 
 def _means(places: Codes, values: Floats, count: Codes) -> Floats:
     """Scaled before they are added up: the sum of the largest numbers is none."""
-    largest = float(np.abs(values).max(initial=0.0)) or 1.0
-    sums = np.bincount(places, weights=values / largest, minlength=len(count))
+    scale = scale_of(values)
+    sums = np.bincount(places, weights=values / scale, minlength=len(count))
     with np.errstate(invalid="ignore"):
-        found: Floats = sums / count * largest
+        found: Floats = sums / count * scale
     return found
 
 
@@ -335,8 +356,7 @@ def bulk(values: Floats) -> tuple[float, float]:
     known = values[~np.isnan(values)]
     if len(known) == 0:
         return 0.0, 0.0
-    largest = float(np.abs(known).max()) or 1.0
-    scaled = known / largest
+    scaled = known / scale_of(known)
     lower, upper = np.quantile(scaled, [0.25, 0.75])
     margin = 3 * (upper - lower) or np.inf
     within = known[(scaled >= lower - margin) & (scaled <= upper + margin)]

@@ -27,6 +27,7 @@ _MOST_POINTS: Final = 5_000
 # So many numbers fit into the cells of a heatmap.
 _MOST_NUMBERS: Final = 260
 _MOST_TICKS: Final = 24
+_MOST_EDGES: Final = 9
 # Of so many values each has a tick of its own in parallel coordinates, and its lines are spread so far to either side.
 _FEW_LEVELS: Final = 16
 _SPREAD: Final = 0.2
@@ -138,7 +139,7 @@ def _cell_axis(cells: Cells) -> Figure:
     count = len(cells.texts)
     texts: Sequence[str] = cells.texts if cells.edges is None else [short_text(edge) for edge in cells.edges]
     first = 0.0 if cells.edges is None else -0.5
-    shown = _thinned(len(texts))
+    shown = _thinned(count) if cells.edges is None else _evenly_thinned(count)
     return {
         **base_layout(0)["xaxis"],
         "title": {"text": html.escape(cells.name)},
@@ -153,6 +154,12 @@ def _cell_axis(cells: Cells) -> Figure:
 def _thinned(count: int) -> list[int]:
     step = max(1, math.ceil(count / _MOST_TICKS))
     return list(range(0, count, step))
+
+
+def _evenly_thinned(bins: int) -> list[int]:
+    """Of the borders of so many bins, both ends among them."""
+    step = next(step for step in range(1, bins + 1) if bins % step == 0 and bins // step < _MOST_EDGES)
+    return list(range(0, bins + 1, step))
 
 
 def _color_axis(analysis: Analysis, written: Written) -> Figure:
@@ -356,16 +363,23 @@ def _parallel_layout(scales: Sequence[_Scale]) -> Figure:
 
 
 def importance_figure(found: Importance) -> Figure:
+    """A bar an axis, and on it how far chance can come."""
     names = list(found.shares)[::-1]
-    layout = base_layout(32 * len(names) + 90) | {"showlegend": False}
-    layout["xaxis"] |= {"tickformat": ".0%", "range": [0, max(found.shares.values()) * 1.12]}
+    layout = base_layout(34 * len(names) + 80) | {"showlegend": False, "margin": {"l": 64, "r": 16, "t": 10, "b": 40}}
+    widest = max(*found.shares.values(), *found.chance.values())
+    layout["xaxis"] |= {"tickformat": ".0%", "range": [0, widest * 1.12]}
     layout["yaxis"] |= {"tickvals": list(range(len(names))), "ticktext": [html.escape(name) for name in names]}
+    layout["shapes"] = [
+        {"type": "line", "x0": found.chance[name], "x1": found.chance[name], "y0": at - 0.45, "y1": at + 0.45,
+         "line": {"color": COLORS[2], "width": 2}}
+        for at, name in enumerate(names)
+    ]  # fmt: skip
     bars = {
         "type": "bar",
         "orientation": "h",
         "x": [found.shares[name] for name in names],
         "y": list(range(len(names))),
-        "marker": {"color": COLORS[1]},
+        "marker": {"color": [COLORS[1] if found.shares[name] > found.chance[name] else "#c3c9d0" for name in names]},
         "texttemplate": "%{x:.0%}",
         "textposition": "outside",
         "cliponaxis": False,

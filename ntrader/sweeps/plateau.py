@@ -16,6 +16,7 @@ or made no trade, are counted and left out of the mean.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -79,8 +80,14 @@ def mean(values: Floats) -> float | None:
     """Without overflow; None of nothing."""
     if len(values) == 0:
         return None
-    largest = float(np.abs(values).max())
-    return float((values / largest).mean() * largest) if largest else 0.0
+    scale = scale_of(values)
+    return float((values / scale).mean() * scale)
+
+
+def scale_of(values: Floats) -> float:
+    """A power of two near the largest: what is divided by it can be added up, and no digit is lost."""
+    largest = float(np.abs(values).max(initial=0.0))
+    return math.ldexp(0.5, math.frexp(largest)[1]) if largest else 1.0
 
 
 def _spread(known: Floats) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ntrader.comparison_report import TITLES, UNDEFINED, Section
 from ntrader.page import document, drawn, library, paragraph, table_section
-from ntrader.sweeps.analysis import FEWEST_FOR_IMPORTANCE, NOISE_OBJECTIVE, Analysis, Heatmap, Noise, Ranked
+from ntrader.sweeps.analysis import FEWEST_FOR_IMPORTANCE, NOISE_OBJECTIVE, SHUFFLES, Analysis, Heatmap, Noise, Ranked
 from ntrader.sweeps.axes import Axis, Choices, Interval
 from ntrader.sweeps.charts import (
     MOST_LINES,
@@ -256,9 +256,8 @@ def _top(analysis: Analysis, runs: Mapping[int, TopRun], written: Written, style
     rows = "".join(_top_row(one, analysis, runs.get(one.number), metrics, style) for one in analysis.top)
     title = f"The best {_count(len(analysis.top), 'trial')}" if len(analysis.top) > 1 else "The best trial"
     note = (
-        "Neighbours: the mean of their objective, and what it is of the trial's own. Shortfall: how much worse they are,"
-        " in interquartile ranges of all trials; 0 on a plateau, above 1 on a lonely peak. A click on a command selects"
-        " it."
+        "Neighbours: the mean of their objective, and what it is of the trial's own. Shortfall: how much worse that is,"
+        " in interquartile ranges of all trials; 0 on a plateau, above 1 on a lonely peak. A click marks a command."
     )
     return _section(title, f'<div class="wide close"><table><tr>{head}</tr>{rows}</table></div>', [note])
 
@@ -374,11 +373,12 @@ def _importance(analysis: Analysis) -> str:
         return _section("Importance", "", [why])
     notes = [
         f"How much each axis, taken by itself, decides whether a trial is among the best {found.best:,} of"
-        f" {found.trials:,}: an axis on which the best lie like all others has no share (PED-ANOVA, by ranks). It tells"
-        " nothing about values that were not tried, nor about axes that matter only together; for these look at the"
-        " charts of two axes."
+        f" {found.trials:,}: an axis on which the best lie like all others has no share (PED-ANOVA, by ranks). The line"
+        f" is what chance can do, the most that {SHUFFLES} shuffles of the objective gave; what does not reach beyond"
+        " it is grey. Nothing is said about values that were not tried, nor about axes that matter only together: for"
+        " these look at the charts of two axes."
     ]
-    return _section("Importance", _figure("importance", importance_figure(found)), notes)
+    return _section("Importance", _figure("importance", importance_figure(found), bar=False), notes)
 
 
 def _distribution(analysis: Analysis, written: Written) -> str:
@@ -400,8 +400,10 @@ def _distribution(analysis: Analysis, written: Written) -> str:
     return _section(title, _figure("distribution", figure), notes)
 
 
-def _figure(key: str, figure: Figure) -> str:
-    script = f'Plotly.newPlot("{key}", FIGURE.data, FIGURE.layout, CONFIG);\n'
+def _figure(key: str, figure: Figure, *, bar: bool = True) -> str:
+    """`bar` says whether there is anything for plotly's buttons to do."""
+    config = "CONFIG" if bar else "{...CONFIG, displayModeBar: false}"
+    script = f'Plotly.newPlot("{key}", FIGURE.data, FIGURE.layout, {config});\n'
     return drawn(key, figure["layout"]["height"], script, FIGURE=figure)
 
 
