@@ -19,6 +19,7 @@ from cli.output import complain, number, progress_line, say, say_json, say_pairs
 from cli.reproduce import DIFFERENT, say_checked
 from cli.run import base_request
 from cli.standings import Which, duration, say_sweep, standing_line, sweep_document
+from cli.sweep_report import write_report
 from cli.trials import place, register, trial_document
 
 if TYPE_CHECKING:
@@ -240,6 +241,19 @@ def verify(
         raise typer.Exit(DIFFERENT)
     if not all(each.holds for each in checked):
         raise typer.Exit(_FAILED)
+
+
+@app.command("report")
+def report(
+    sweep: Which,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Write the page to this file.")
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=1, max=1000, help="So many of the best trials.")] = 20,
+    json_output: Annotated[bool, typer.Option("--json", help="The numbers as JSON instead of the page.")] = False,
+) -> None:
+    """Write a page about a sweep: where the good trials lie, and what luck alone would have found. It opens offline."""
+    write_report(sweep, output, top=top, json_output=json_output, duration=duration)
 
 
 def _chosen(settings: Settings, listed: Listed, count: int | None, seed: int | None) -> dict[UUID, int]:

@@ -21,6 +21,7 @@ from storage.leases import is_dead
 from storage.references import find_sweep_id
 
 if TYPE_CHECKING:
+    from ntrader.sweeps.outcomes import Outcome
     from ntrader.sweeps.points import Planned, Point
 
 Connection = psycopg.Connection[dict[str, Any]]
@@ -265,6 +266,19 @@ def objectives(settings: Settings, sweep_id: int, metric: str) -> dict[int, tupl
     with reading(settings) as connection:
         rows = connection.execute(statement, [sweep_id]).fetchall()
     return {row["trial_number"]: (_point(row["point"]), row["state"], row["value"]) for row in rows}
+
+
+def outcomes(settings: Settings, sweep_id: int, metric: str) -> list[Outcome]:
+    """Of every trial there is so far, in the order of their numbers: a third of the memory of `all_trials`."""
+    from ntrader.sweeps.outcomes import Outcome
+
+    statement = sql.SQL(
+        "SELECT t.point, t.state, t.reason, r.{} AS value, r.return_observations AS observations FROM trials t"
+        " LEFT JOIN backtest_runs r ON r.id = t.run_id WHERE t.sweep_id = %s ORDER BY t.trial_number"
+    ).format(sql.Identifier(metric))
+    with reading(settings) as connection:
+        rows = connection.execute(statement, [sweep_id])
+        return [Outcome(**{**row, "point": _point(row["point"])}) for row in rows]
 
 
 def recorded_seconds(settings: Settings, strategy_path: str, symbol: str, bars: int) -> float | None:
