@@ -150,7 +150,8 @@ def axis_text(axis: dict[str, Any]) -> str:
     ((kind, value),) = axis.items()
     if kind == "range":
         first, last, step = value
-        return f"{first:,} to {last:,} by {step} ({(last - first) // step + 1:,} values)"
+        steps = "" if step == 1 else f" by {step}"
+        return f"{first:,} to {last:,}{steps} ({(last - first) // step + 1:,} values)"
     if kind == "values":
         shown = ", ".join(printable(text(each)) or UNDEFINED for each in value[:_VALUES])
         return shown if len(value) <= _VALUES else f"{shown}, ... ({len(value):,} values)"
@@ -254,7 +255,13 @@ def _axes(sweep: StoredSweep) -> list[str]:
 
 def _cells(trial: StoredTrial, axes: Sequence[str]) -> list[str]:
     values = dict(place(trial))
-    return [printable(text(values[name])) if values.get(name) is not None else UNDEFINED for name in axes]
+    return [_value(values.get(name)) for name in axes]
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return UNDEFINED
+    return f"{value:.6g}" if isinstance(value, float) else printable(text(value))
 
 
 def _names(sweep: StoredSweep) -> list[str]:

@@ -256,18 +256,23 @@ def writing(settings: Settings) -> Iterator[psycopg.Connection[dict[str, Any]]]:
 
 def _begun(settings: Settings) -> tuple[psycopg.Connection[dict[str, Any]], ExitStack]:
     """A connection in a transaction, and what ends it. One that was kept may have died: its server has restarted."""
-    idle = _idle.setdefault(settings, [])
-    while idle:
-        connection = idle.pop()
+    while (kept := _kept(settings)) is not None:
         with suppress(psycopg.Error):
-            return connection, _transaction(connection)
-        connection.close()
+            return kept, _transaction(kept)
+        kept.close()
     connection = connect(settings, autocommit=False)
     try:
         return connection, _transaction(connection)
     except psycopg.Error as error:
         connection.close()
         raise translate(error, settings, writing=True) from error
+
+
+def _kept(settings: Settings) -> psycopg.Connection[dict[str, Any]] | None:
+    try:
+        return _idle.setdefault(settings, []).pop()
+    except IndexError:  # there is none, or another thread was faster
+        return None
 
 
 def _transaction(connection: psycopg.Connection[dict[str, Any]]) -> ExitStack:

@@ -14,6 +14,7 @@ from storage.labels import delete_runs
 from storage.sweeps import retry_failed
 from tests.cli.conftest import Here
 from tests.cli.test_standings import stripped, table
+from tests.flows.stored import tamper
 from tests.storage.sweeps import carried_out, run_ids, stored, written
 
 SEARCH = {
@@ -73,7 +74,7 @@ def test_a_sweep_says_what_it_is_and_what_it_searches(here: Here, environment: S
     [
         ({"range": [5, 50, 5]}, "5 to 50 by 5 (10 values)"),
         ({"range": [3, -3, -2]}, "3 to -3 by -2 (4 values)"),
-        ({"range": [1, 1_000_000, 1]}, "1 to 1,000,000 by 1 (1,000,000 values)"),
+        ({"range": [1, 1_000_000, 1]}, "1 to 1,000,000 (1,000,000 values)"),
         ({"values": [50, 100.5, "fast", True, None]}, "50, 100.5, fast, true, -"),
         ({"values": ["a\nb"]}, "a\\nb"),
         ({"values": list(range(13))}, "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ... (13 values)"),
@@ -83,6 +84,15 @@ def test_a_sweep_says_what_it_is_and_what_it_searches(here: Here, environment: S
 )
 def test_an_axis_can_be_read(axis: dict[str, object], said: str) -> None:
     assert axis_text(axis) == said
+
+
+def test_drawn_values_are_rounded_in_tables_only(here: Here, environment: Settings) -> None:
+    stored(environment, [0.1], params={"fast_period": {"uniform": [1.0, 9.0]}}, sampler="random", budget={"trials": 1})
+    tamper(environment, """UPDATE trials SET point = '{"number": 0, "values": {"fast_period": 4.123456789012345}}'""")
+    lines = section(here("sweep", "show", "1", "--trials").out, "Trials")
+    assert stripped(table("\n".join(lines)))[0][2] == "4.12346"
+    (row,) = csv.DictReader(io.StringIO(here("sweep", "show", "1", "--format", "csv").out))
+    assert row["params.fast_period"] == "4.123456789012345"
 
 
 # Rankings

@@ -98,6 +98,9 @@ def test_the_defaults() -> None:
         ({"base": {}}, "sweep.base: unknown setting; the base run stands beside sweep, not in it"),
         ({"seed": -1}, "sweep.seed: must be greater than or equal to 0, got -1"),
         ({"name": ""}, "sweep.name: must have at least 1 character, got ''"),
+        ({"name": "@last"}, "sweep.name: '@last' is no name, but the number of a sweep, or @last"),
+        ({"name": "12"}, "sweep.name: '12' is no name, but the number of a sweep, or @last"),
+        ({"name": "a\nb"}, "sweep.name: 'a\\nb' has a control character in it"),
     ],
 )  # fmt: skip
 def test_a_setting_that_does_not_fit_is_named_in_one_line(section: dict[str, Any], message: str) -> None:
