@@ -62,7 +62,7 @@ def verify_recent(last: int = 20) -> list[Checked]:
     """Run the newest successful runs again; fail where one does not come out the same.
 
     Args:
-        last: How many.
+        last: How many of the newest.
     """
     found = list_runs(load_settings(), max(last, 1), Filters(statuses=("success",))).runs
     checked = verify([str(run.run_id) for run in found]) if found else []

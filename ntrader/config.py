@@ -32,6 +32,7 @@ from pydantic import (
 
 from ntrader.data.bars import parse_timeframe
 from ntrader.errors import ConfigError
+from ntrader.forms import AMOUNT, DATE, FORM, STRATEGY
 from ntrader.yaml_file import read_yaml
 
 SCHEMA_VERSION: Final = 1
@@ -217,27 +218,56 @@ class RunConfig(FrozenModel):
 
 
 class RunRequest(FrozenModel):
-    """What a person asks for: a config file, overrides, or both. Overrides win."""
+    """What to run: a strategy and an instrument, a config file, or both. Settings given here win over those of a file;
+    what is given nowhere keeps its default."""
 
+    model_config = FORM
+
+    strategy: Annotated[str | None, STRATEGY] = Field(
+        default=None, description="Its key, its name, or the import path of your own: my_package.mine:MyStrategy"
+    )
+    symbol: str | None = Field(default=None, description="Instrument, such as AAPL")
+    start: Annotated[Moment | None, DATE] = Field(
+        default=None, title="First day", description="Included; blank: as far back as there are bars"
+    )
+    end: Annotated[Moment | None, DATE] = Field(
+        default=None, title="Last day", description="Included; blank: up to the newest bar"
+    )
+    parameters: dict[str, Any] = Field(
+        default_factory=dict,
+        description='Of the strategy, those that differ from their defaults, such as {"fast_period": 10}',
+    )
+    initial_capital: Annotated[Decimal | None, AMOUNT] = Field(
+        default=None, description="Cash at the start, in the account's currency; 100,000 by default"
+    )
+    timeframe: str | None = Field(
+        default=None, description="Length of a bar: 1-DAY (the default), 1-HOUR, 5-MINUTE ..."
+    )
+    fill_timing: Literal["next_open", "close"] | None = Field(
+        default=None,
+        description="A signal on a bar trades at the next bar's open (next_open, the default) or at its own close",
+    )
+    account_type: Literal["CASH", "MARGIN"] | None = Field(
+        default=None, description="CASH by default; selling short needs MARGIN"
+    )
+    source: Source | None = Field(
+        default=None, title="Source of the bars", description="By default looked for in the sample and the catalog"
+    )
+    venue: str | None = Field(default=None, description="Such as XNAS, where a symbol has more than one")
+    data_path: str | None = Field(
+        default=None, title="CSV file", description="For the source csv: a path on the machine that runs it"
+    )
+    seed: int | None = Field(default=None, description="Of everything random; 0 by default")
     config_path: str | None = Field(
-        default=None, description="A YAML file such as config/strategies/sma_crossover.yaml"
+        default=None,
+        title="Config file",
+        description="Such as config/strategies/sma_crossover.yaml, on the machine that runs it",
     )
     config: dict[str, Any] | None = Field(
-        default=None, description="The settings themselves, in the form of a file, for a machine that does not have it"
+        default=None,
+        title="Contents of a config file",
+        description="Read in place of the file, which then need not be there; for settings that have no field above",
     )
-    strategy: str | None = Field(default=None, description="A strategy's key, name or import path")
-    parameters: dict[str, Any] = Field(default_factory=dict, description="Strategy parameters to override")
-    symbol: str | None = None
-    source: Source | None = None
-    venue: str | None = None
-    timeframe: str | None = None
-    data_path: str | None = None
-    start: Moment | None = Field(default=None, description="First day, included")
-    end: Moment | None = Field(default=None, description="Last day, included")
-    initial_capital: Decimal | None = None
-    account_type: Literal["CASH", "MARGIN"] | None = None
-    fill_timing: Literal["next_open", "close"] | None = None
-    seed: int | None = None
 
 
 def canonical_json(value: object) -> str:
@@ -295,8 +325,15 @@ def portable(request: RunRequest) -> RunRequest:
     data = raw.get("data")
     if isinstance(data, dict) and isinstance(data.get("path"), str):
         raw = {**raw, "data": {**data, "path": _whole_path(data["path"])}}
+    if request.initial_capital is not None:  # as text: a JSON number may round it
+        raw = {**raw, "initial_capital": plain_number(request.initial_capital)}
     path = _whole_path(request.data_path) if request.data_path else None
-    return request.model_copy(update={"config": raw or None, "data_path": path})
+    return request.model_copy(update={"config": raw or None, "data_path": path, "initial_capital": None})
+
+
+def written_out(request: RunRequest) -> dict[str, Any]:
+    """What was asked for as plain JSON data, nothing else."""
+    return request.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
 
 
 def _whole_path(path: str) -> str:
