@@ -14,6 +14,7 @@ from uuid import UUID
 
 import typer
 
+from cli.detached import Deploy, Detach, submit
 from cli.formats import Format
 from cli.output import complain, number, progress_line, say, say_json, say_pairs, talk
 from cli.reproduce import DIFFERENT, say_checked
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     from flows.sweep import SweepOutcome
     from flows.verify import Checked
     from ntrader.settings import Settings
+    from ntrader.sweeps.request import SearchRequest
     from ntrader.sweeps.runner import RunnerConfig
     from ntrader.sweeps.standing import Estimate
     from storage.standings import Listed
+    from storage.sweeps import StoredSweep, StoredTrial
 
 _FAILED = 4
 # So many trials are verified where nobody says how many.
@@ -112,6 +115,8 @@ def run(
     rerun: Annotated[bool, typer.Option("--rerun", help="Run trials anew that have succeeded before.")] = False,
     no_verify: NoVerify = False,
     no_keep_data: NoKeepData = False,
+    detach: Detach = False,
+    deploy: Deploy = False,
     json_output: Json = False,
 ) -> None:
     """Run a sweep and record every trial.
@@ -142,6 +147,17 @@ def run(
             found = launch.foresee_sweep(settings, request, search, workers=workers)
         _say_estimate(found, json_output=json_output)
         return
+    if detach or deploy:
+        from flows.detach import detach_sweep
+
+        submit(
+            lambda: detach_sweep(
+                settings, request, search, workers=workers, rerun=rerun, keep_data=not no_keep_data,
+                verify_best=not no_verify, runner=where if any((runner, scheduler, shards, deployment)) else None,
+            ),
+            json_output=json_output,
+        )  # fmt: skip
+        return
     outcome = _carried_on(
         settings,
         lambda: launch.launch_sweep(
@@ -149,7 +165,7 @@ def run(
             verify_best=not no_verify, runner=where,
         ),
     )  # fmt: skip
-    _say_outcome(outcome, json_output=json_output)
+    say_outcome(outcome.sweep, outcome.best, outcome.checked, json_output=json_output)
 
 
 @app.command("resume")
@@ -162,10 +178,25 @@ def resume(
     deployment: Deployment = None,
     no_verify: NoVerify = False,
     no_keep_data: NoKeepData = False,
+    detach: Detach = False,
+    deploy: Deploy = False,
     json_output: Json = False,
 ) -> None:
     """Run the trials of a sweep that have not been run yet. Two at once share them."""
     where = _where(runner, scheduler, shards, deployment)
+    if detach or deploy:
+        from flows.detach import detach_resumption
+        from ntrader.settings import load_settings
+
+        settings = load_settings()
+        submit(
+            lambda: detach_resumption(
+                settings, sweep, workers=workers, keep_data=not no_keep_data, verify_best=not no_verify,
+                runner=where if any((runner, scheduler, shards, deployment)) else None,
+            ),
+            json_output=json_output,
+        )  # fmt: skip
+        return
     _resume(sweep, workers, where, no_verify=no_verify, no_keep_data=no_keep_data, json_output=json_output)
 
 
@@ -306,7 +337,7 @@ def _resume(
             settings, sweep, workers=workers, keep_data=not no_keep_data, verify_best=not no_verify, runner=where
         ),
     )
-    _say_outcome(outcome, json_output=json_output)
+    say_outcome(outcome.sweep, outcome.best, outcome.checked, json_output=json_output)
 
 
 def _carried_on(settings: Settings, work: Callable[[], SweepOutcome]) -> SweepOutcome:
@@ -378,11 +409,11 @@ def _say_expected(sweep_id: int, estimate: Estimate) -> None:
     talk(f"Sweep {sweep_id}: {', '.join(parts)}.")
 
 
-def _search(**values: Any) -> dict[str, Any]:
+def _search(**values: Any) -> SearchRequest:
     """Only what was given."""
-    budget = {name: value for name, value in values.pop("budget").items() if value is not None}
-    given = {name: value for name, value in values.items() if value not in (None, {}, [])}
-    return given | ({"budget": budget} if budget else {})
+    from ntrader.sweeps.request import read_search
+
+    return read_search({name: value for name, value in values.items() if value is not None})
 
 
 def _axis(text: str) -> tuple[str, dict[str, Any]]:
@@ -423,8 +454,8 @@ def _expected(estimate: Estimate) -> list[tuple[str, str]]:
     ]
 
 
-def _say_outcome(outcome: SweepOutcome, *, json_output: bool) -> None:
-    sweep, best, checked = outcome.sweep, outcome.best, outcome.checked
+def say_outcome(sweep: StoredSweep, best: StoredTrial | None, checked: Checked | None, *, json_output: bool) -> None:
+    """Raises typer.Exit where not all is well with it."""
     if json_output:
         say_json(sweep_document(sweep) | {"best": trial_document(best) if best else None, "verified": sweep.verified})
     else:

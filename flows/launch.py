@@ -7,9 +7,9 @@ set first.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ntrader import progress
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from flows.sweep import SweepOutcome
     from flows.verify import Checked
     from ntrader.sweeps.config import SweepConfig
+    from ntrader.sweeps.request import SearchRequest
     from ntrader.sweeps.runner import RunnerConfig
     from ntrader.sweeps.standing import Estimate
 
@@ -46,10 +47,7 @@ def launch_backtest(
     A bad request is refused before any service is started; a database that cannot be had, before the run is.
     """
     with interruptible():
-        # What needs no engine to be seen is seen at once.
-        strategy_path(build_config(read_request(request), origin=request.config_path or "the request").strategy.path)
-        default_worker().start()
-        server.prepare_client(settings)
+        begin_checking(settings, request)
         from flows.backtest import backtest
 
         progress.report("Checking the request")
@@ -58,7 +56,14 @@ def launch_backtest(
             progress.report("Opening the database")
             migrations.prepare(settings)
         with connected(settings):
-            return backtest(request, run_id, save, keep_data)
+            return backtest(request, save, keep_data, run_id)
+
+
+def begin_checking(settings: Settings, request: RunRequest) -> None:
+    """What needs no engine to be seen is seen at once, and the engine begins to load. Raises ConfigError."""
+    strategy_path(build_config(read_request(request), origin=request.config_path or "the request").strategy.path)
+    default_worker().start()
+    server.prepare_client(settings)
 
 
 def launch_reproduction(
@@ -74,7 +79,7 @@ def launch_reproduction(
         from flows.reproduce import reproduce
 
         with connected(settings):
-            return reproduce(run, run_id, save, original_data, original_code)
+            return reproduce(run, original_data, original_code, save, run_id)
 
 
 def launch_verification(settings: Settings, runs: list[str]) -> list[Checked]:
@@ -107,20 +112,20 @@ def launch_canary(settings: Settings, nautilus: str, runs: list[str], *, recreat
 
 
 def launch_sweep(
-    settings: Settings, request: RunRequest, search: Mapping[str, Any], *, workers: int | None, rerun: bool,
+    settings: Settings, request: RunRequest, search: SearchRequest, *, workers: int | None, rerun: bool,
     keep_data: bool, verify_best: bool, runner: RunnerConfig | None = None,
 ) -> SweepOutcome:  # fmt: skip
     """Check the search, start what is missing, run the flow. What cannot be searched is refused before any service is
     started."""
     with interruptible():
-        _sweep_checked(settings, request, search)
+        checked_sweep(settings, request, search)
         progress.report("Opening the database")
         migrations.prepare(settings)
         from flows.sweep import sweep, with_workers
 
         with connected(settings):
             chosen = with_workers(sweep, workers)
-            return chosen(request, dict(search), workers, rerun, keep_data, verify_best, runner)  # type: ignore[no-any-return]
+            return chosen(request, search, workers, rerun, keep_data, verify_best, runner)  # type: ignore[no-any-return]
 
 
 def launch_resumption(
@@ -139,12 +144,10 @@ def launch_resumption(
             return chosen(number, workers, keep_data, verify_best, runner)  # type: ignore[no-any-return]
 
 
-def foresee_sweep(
-    settings: Settings, request: RunRequest, search: Mapping[str, Any], *, workers: int | None
-) -> Estimate:
+def foresee_sweep(settings: Settings, request: RunRequest, search: SearchRequest, *, workers: int | None) -> Estimate:
     """What to expect of a sweep. Nothing is run but a probe, and nothing written."""
     with interruptible():
-        sweep = _sweep_checked(settings, request, search)
+        sweep = checked_sweep(settings, request, search)
         migrations.prepare(settings)
         from tasks.open_sweep import foresee
         from tasks.run_trials import default_workers
@@ -153,13 +156,14 @@ def foresee_sweep(
         return foresee(settings, sweep, workers or default_workers())
 
 
-def _sweep_checked(settings: Settings, request: RunRequest, search: Mapping[str, Any]) -> SweepConfig:
+def checked_sweep(settings: Settings, request: RunRequest, search: SearchRequest) -> SweepConfig:
+    """The sweep that is asked for, complete. Raises ConfigError for what cannot be searched."""
     default_worker().start()
     server.prepare_client(settings)
     from tasks.open_sweep import read
 
     progress.report("Checking the sweep")
-    return read(settings, request, search)
+    return read(settings, request, search.overrides())
 
 
 @contextmanager
@@ -167,6 +171,15 @@ def connected(settings: Settings) -> Iterator[None]:
     """Prefect's server is there, started if need be, and the flows inside talk to it."""
     progress.report("Connecting to Prefect")
     with prefect_at(server.ensure_server(settings)), _prefect_explained(settings):
+        yield
+
+
+@contextmanager
+def reached(settings: Settings) -> Iterator[None]:
+    """Prefect's server is there, and what is asked inside goes to it. Raises ServiceError where none runs."""
+    progress.report("Connecting to Prefect")
+    server.prepare_client(settings)
+    with prefect_at(server.require_server(settings)), _prefect_explained(settings):
         yield
 
 

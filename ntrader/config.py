@@ -340,8 +340,15 @@ def portable(request: RunRequest) -> RunRequest:
     data = raw.get("data")
     if isinstance(data, dict) and isinstance(data.get("path"), str):
         raw = {**raw, "data": {**data, "path": _whole_path(data["path"])}}
+    if request.initial_capital is not None:  # as text: a JSON number may round it
+        raw = {**raw, "initial_capital": plain_number(request.initial_capital)}
     path = _whole_path(request.data_path) if request.data_path else None
-    return request.model_copy(update={"config": raw or None, "data_path": path})
+    return request.model_copy(update={"config": raw or None, "data_path": path, "initial_capital": None})
+
+
+def written_out(request: RunRequest) -> dict[str, Any]:
+    """What was asked for as plain JSON data, nothing else."""
+    return request.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
 
 
 def _whole_path(path: str) -> str:
