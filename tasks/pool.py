@@ -80,7 +80,11 @@ def _start(settings: Settings, api_url: str) -> Remembered:
 
 
 def _environment(settings: Settings, api_url: str) -> dict[str, str]:
-    """What it hands on to each flow run: where runs are stored and where Prefect is."""
+    """What it hands on to each flow run: where runs are stored and where Prefect is.
+
+    What `server.prepare_client` has set for a person at a terminal is not for it: it has a log to write, and a server
+    that is restarted is waited for.
+    """
     database = {"DATABASE_URL": settings.database_url} if settings.database_url else {}
     return {
         **database,
@@ -91,6 +95,12 @@ def _environment(settings: Settings, api_url: str) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         # Output to a file is held back otherwise, and the log would lag behind.
         "PYTHONUNBUFFERED": "1",
+        # Prefect runs a script of its own that lies beside a module named `storage`, which would be taken for ours.
+        "PYTHONSAFEPATH": "1",
+        "PREFECT_LOGGING_LEVEL": "INFO",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",
+        "PREFECT_INTERNAL_LOGGING_LEVEL": "ERROR",
+        "PREFECT_CLIENT_MAX_RETRIES": "10",
     }
 
 
