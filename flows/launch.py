@@ -6,6 +6,7 @@ set first.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from flows.sweep import SweepOutcome
     from flows.verify import Checked
     from ntrader.sweeps.config import SweepConfig
+    from ntrader.sweeps.runner import RunnerConfig
     from ntrader.sweeps.standing import Estimate
 
 # Events are worth a moment, not a wait: a server that is gone would be tried for more than a minute.
@@ -106,7 +108,7 @@ def launch_canary(settings: Settings, nautilus: str, runs: list[str], *, recreat
 
 def launch_sweep(
     settings: Settings, request: RunRequest, search: Mapping[str, Any], *, workers: int | None, rerun: bool,
-    keep_data: bool, verify_best: bool,
+    keep_data: bool, verify_best: bool, runner: RunnerConfig | None = None,
 ) -> SweepOutcome:  # fmt: skip
     """Check the search, start what is missing, run the flow. What cannot be searched is refused before any service is
     started."""
@@ -118,12 +120,13 @@ def launch_sweep(
 
         with connected(settings):
             chosen = with_workers(sweep, workers)
-            return chosen(request, dict(search), workers, rerun, keep_data, verify_best)  # type: ignore[no-any-return]
+            return chosen(request, dict(search), workers, rerun, keep_data, verify_best, runner)  # type: ignore[no-any-return]
 
 
 def launch_resumption(
-    settings: Settings, reference: str, *, workers: int | None, keep_data: bool, verify_best: bool
-) -> SweepOutcome:
+    settings: Settings, reference: str, *, workers: int | None, keep_data: bool, verify_best: bool,
+    runner: RunnerConfig | None = None,
+) -> SweepOutcome:  # fmt: skip
     """Go on with a recorded sweep."""
     with interruptible():
         default_worker().start()
@@ -133,7 +136,7 @@ def launch_resumption(
 
         with connected(settings):
             chosen = with_workers(resume_sweep, workers)
-            return chosen(number, workers, keep_data, verify_best)  # type: ignore[no-any-return]
+            return chosen(number, workers, keep_data, verify_best, runner)  # type: ignore[no-any-return]
 
 
 def foresee_sweep(
@@ -143,8 +146,8 @@ def foresee_sweep(
     with interruptible():
         sweep = _sweep_checked(settings, request, search)
         migrations.prepare(settings)
-        from flows.sweep import default_workers
         from tasks.open_sweep import foresee
+        from tasks.run_trials import default_workers
 
         progress.report("Looking for trials that there are")
         return foresee(settings, sweep, workers or default_workers())
@@ -206,6 +209,7 @@ def finish() -> None:
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
+    logging.raiseExceptions = False
     EventsWorker.drain_all(timeout=FINISH_SECONDS)
     APILogWorker.drain_all(timeout=FINISH_SECONDS)
     default_worker().kill()
@@ -226,8 +230,12 @@ def _prefect_explained(settings: Settings) -> Iterator[None]:
     """What Prefect's client raises is its server's trouble, not a fault in the run."""
     from httpx import HTTPError
 
+    before = logging.raiseExceptions
+    logging.raiseExceptions = False  # what could not be logged there is said by us, once
     try:
         yield
     except HTTPError as error:
         where = settings.prefect_api_url or f"its log is {server.log_file(settings.home)}"
         raise ServiceError(f"the Prefect server failed: {error}", hint=f"Look there first: {where}.") from error
+    finally:
+        logging.raiseExceptions = before

@@ -14,6 +14,7 @@ from ntrader.summary import verification_summary
 from ntrader.verdict import Verdict, judge
 from storage.conditions import Filters
 from storage.originals import read_original
+from storage.patience import patiently
 from storage.runs import StoredRun, get_runs, list_runs
 from tasks.label import label_flow_run, publish_summary
 from tasks.load_config import load_stored_config
@@ -78,7 +79,7 @@ def verify_recent(last: int = 20) -> list[Checked]:
 def check(settings: Settings, run: StoredRun) -> Checked:
     who = (run.run_id, run.strategy_name, run.instrument_symbol)
     try:
-        original = read_original(settings, run)
+        original = patiently(lambda: read_original(settings, run))
         config = load_stored_config(original.config_snapshot, with_kept_code=False)
         return Checked(*who, judge(original, run_backtest(config, settings.home)))
     except NtraderError as error:

@@ -265,8 +265,17 @@ def last_moment(moment: date) -> datetime:
 
 
 def read_request(request: RunRequest) -> dict[str, Any]:
-    """The config file, if any, with the request's overrides laid over it, as plain data for `build_config`."""
-    return lay_over(settings_of(request), request)
+    """The config file, if any, with the request's overrides laid over it, as plain data for `build_config`.
+
+    Raises ConfigError where the file is that of a sweep.
+    """
+    raw = settings_of(request)
+    if "sweep" in raw:
+        origin = request.config_path or "the request"
+        raise ConfigError(
+            f"{origin} describes a sweep, not a single run", hint=f"Run it with `ntrader sweep run {origin}`."
+        )
+    return lay_over(raw, request)
 
 
 def settings_of(request: RunRequest) -> dict[str, Any]:

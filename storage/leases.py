@@ -23,6 +23,12 @@ def owner_of(pid: int) -> str:
     return f"{_machine()}/{pid}/{_started(pid)}"
 
 
+def describe(lease_owner: str) -> tuple[str, str]:
+    """The name of the machine and the pid."""
+    machine, _, process = lease_owner.partition("/")
+    return machine.partition("|")[0], process.partition("/")[0]
+
+
 def is_dead(lease_owner: str) -> bool:
     """True only when the owner was a process of this very machine and boot, and it is no more."""
     return is_alive(lease_owner) is False

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from contextvars import copy_context
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,27 +16,38 @@ from ntrader.sweeps.standing import Standing
 from storage.sweeps import StoredSweep, StoredTrial
 
 _EVERY_SECONDS: Final = 5.0
+_LAST_SECONDS: Final = 3.0
 
 
 class Publisher:
-    """The artifacts of one sitting. A server that is away stops no sweep: its pages lag behind."""
+    """The artifacts of one sitting, from a thread of their own: a server that is away or slow holds no sweep up, its
+    pages lag behind."""
 
     def __init__(self, sweep_id: int) -> None:
         self._sweep_id = sweep_id
         self._artifact: UUID | None = None
-        self._last = 0.0
+        self._latest: Standing | None = None
+        self._over = threading.Event()
+        # Artifacts belong to the flow run that is going on, which is known here.
+        run = copy_context().run
+        self._thread = threading.Thread(target=run, args=(self._repeat,), daemon=True, name="ntrader-publisher")
+        self._thread.start()
 
     def report(self, standing: Standing) -> None:
-        """Not more often than somebody looks."""
-        if time.monotonic() - self._last < _EVERY_SECONDS:
-            return
-        self._publish(100 * standing.done / max(standing.total, 1), _said(standing))
-        self._last = time.monotonic()
+        """Published when somebody may look again."""
+        self._latest = standing
 
-    def finish(self, sweep: StoredSweep, ranking: Sequence[StoredTrial], checked: object) -> None:
+    def stop(self) -> None:
+        """Nothing more is published by itself."""
+        self._over.set()
+        self._thread.join(_LAST_SECONDS)
+
+    def finish(self, sweep: StoredSweep, ranking: Sequence[StoredTrial]) -> None:
         counts = sweep.counts
-        with _tolerant():
-            self._publish(100 * counts.done / max(sweep.trials, 1), f"Sweep {sweep.id}: {sweep.state}")
+        percent = 100 * counts.done / max(sweep.trials, 1)
+        if self._thread.is_alive() or not self._publish(percent, f"Sweep {sweep.id}: {sweep.state}"):
+            return
+        with suppress(HTTPError, RuntimeError):
             create_table_artifact(
                 table=[_row(place, trial, sweep.objective) for place, trial in enumerate(ranking, start=1)],
                 key=f"sweep-{self._sweep_id}-ranking",
@@ -43,8 +55,15 @@ class Publisher:
                 f" {counts.linked:,} were there before, {counts.failed:,} failed",
             )
 
-    def _publish(self, percent: float, description: str) -> None:
-        with _tolerant():
+    def _repeat(self) -> None:
+        while not self._over.wait(_EVERY_SECONDS):
+            standing, self._latest = self._latest, None
+            if standing is not None:
+                self._publish(100 * standing.done / max(standing.total, 1), _said(standing))
+
+    def _publish(self, percent: float, description: str) -> bool:
+        """Whether the server took it."""
+        try:
             if self._artifact is None:
                 found: Any = create_progress_artifact(
                     progress=percent, key=f"sweep-{self._sweep_id}-progress", description=description
@@ -52,14 +71,9 @@ class Publisher:
                 self._artifact = found
             else:
                 update_progress_artifact(artifact_id=self._artifact, progress=percent, description=description)
-
-
-@contextmanager
-def _tolerant() -> Iterator[None]:
-    try:
-        yield
-    except (HTTPError, RuntimeError):
-        return
+        except (HTTPError, RuntimeError):
+            return False
+        return True
 
 
 def _said(standing: Standing) -> str:

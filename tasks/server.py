@@ -122,6 +122,7 @@ def prepare_client(settings: Settings) -> None:
         environment["PREFECT_HOME"] = str(_folder(settings.home))
         # A local server that does not answer is gone: five tries with growing pauses would take minutes.
         environment["PREFECT_CLIENT_MAX_RETRIES"] = "2"
+        environment["PREFECT_API_REQUEST_TIMEOUT"] = "20"
     os.environ.update(environment)
 
 

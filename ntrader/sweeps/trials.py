@@ -128,6 +128,11 @@ class Trials:
         """The trial's run; raises as `ntrader.execution.execute` does."""
         return carry_out(config, self._events(config), prints)
 
+    def is_warm(self, config: RunConfig) -> bool:
+        """Whether all that its run needs is there."""
+        material = self._materials.get(_place(config))
+        return material is not None and _played_out(config) in material.events
+
     def warm(self, config: RunConfig) -> None:
         """Build what its run needs and others have not built yet: no part of the trial's own time."""
         self._events(config)
@@ -153,7 +158,7 @@ class Trials:
         return min(seconds) * len(bars) / count
 
     def _material(self, config: RunConfig) -> _Material:
-        place = canonical_json(config.data.model_dump(mode="json"))
+        place = _place(config)
         found = self._materials.get(place)
         if found is None:
             bars = load_bars(config.data, self._home)
@@ -164,7 +169,7 @@ class Trials:
 
     def _events(self, config: RunConfig) -> Events:
         material = self._material(config)
-        played_out = not sends_only_market_orders(config)
+        played_out = _played_out(config)
         if played_out not in material.events:
             material.events[played_out] = build_events(config, material.bars)
             # They stay: no reason for the garbage collector to walk through hundreds of thousands of them again.
@@ -229,6 +234,16 @@ def peak_memory() -> int:
 def _planned(trials: Trials, points: Iterable[Point]) -> Iterator[Planned]:
     for point in points:
         yield Planned(point, trials.fingerprints(trials.config(point)).run_key)
+
+
+def _place(config: RunConfig) -> str:
+    """What trials that share their bars have in common."""
+    return canonical_json(config.data.model_dump(mode="json"))
+
+
+def _played_out(config: RunConfig) -> bool:
+    """Whether highs and lows are."""
+    return not sends_only_market_orders(config)
 
 
 def _first(axis: Any) -> Any:
