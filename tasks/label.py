@@ -8,6 +8,8 @@ from prefect import get_client, runtime, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from storage.leases import owner
+
 ARTIFACT_KEY = "backtest-summary"
 
 
@@ -18,12 +20,26 @@ def flow_run_id() -> UUID | None:
 
 
 def label_flow_run(name: str, tags: list[str]) -> None:
-    """Name and tag the flow run that is going on; the tags it was started with stay."""
+    """Name and tag the flow run that is going on, and claim it; the tags it was started with stay."""
     current = flow_run_id()
     if current is None:
         return
     with get_client(sync_client=True) as client:
-        client.update_flow_run(current, name=name, tags=[*dict.fromkeys([*runtime.flow_run.tags, *tags])])
+        client.update_flow_run(
+            current,
+            name=name,
+            tags=[*dict.fromkeys([*runtime.flow_run.tags, *tags])],
+            infrastructure_pid=owner(),
+        )
+
+
+def claim_flow_run() -> None:
+    """Write down which process the flow run that is going on is, so that it can be told when that is no more. A worker
+    says only the pid, which any machine may have given to anything."""
+    current = flow_run_id()
+    if current is not None:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(current, infrastructure_pid=owner())
 
 
 @task(name="publish-summary", cache_policy=NO_CACHE)
