@@ -7,8 +7,10 @@ set first.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -22,7 +24,8 @@ from ntrader.worker import default_worker
 from storage import migrations
 from storage.runs import StoredRun, find_by_run_key, get_runs
 from storage.sweeps import get_sweep
-from tasks import pool, server
+from tasks import pool, reaper, server
+from tasks.reaper import Mended
 
 if TYPE_CHECKING:
     from flows.backtest import BacktestOutcome
@@ -183,21 +186,32 @@ def reached(settings: Settings) -> Iterator[None]:
         yield
 
 
-def bring_up(settings: Settings) -> list[str]:
-    """The database, Prefect's server, the deployments and a worker: all that is missing is started. Returns the names
-    of the deployments."""
+@dataclass(frozen=True, slots=True)
+class BroughtUp:
+    """The full names of the deployments, and what had been left behind."""
+
+    deployments: list[str]
+    mended: Mended
+
+
+def bring_up(settings: Settings, host: str | None = None) -> BroughtUp:
+    """The database, Prefect's server, the deployments and a worker: all that is missing is started. What was left
+    behind by processes that have ended is put in order first. `host`: as for `tasks.server.ensure_server`."""
     with interruptible():
         progress.report("Opening the database")
         migrations.prepare(settings)
         server.prepare_client(settings)
-        with connected(settings):
+        progress.report("Connecting to Prefect")
+        api_url = server.ensure_server(settings, host)
+        with prefect_at(api_url), _prefect_explained(settings):
             from flows.deploy import deploy_all
 
             progress.report("Bringing the deployments up to date")
-            names = deploy_all()
+            names = deploy_all(sys.executable if server.is_for_here(settings) else None)
+        mended = reaper.mend(settings)
         progress.report("Starting the worker")
-        pool.ensure_worker(settings, server.ensure_server(settings))
-    return names
+        pool.ensure_worker(settings, api_url)
+    return BroughtUp(names, mended)
 
 
 def find_existing(settings: Settings, request: RunRequest) -> StoredRun | None:

@@ -149,6 +149,17 @@ def reading(settings: Settings) -> Iterator[psycopg.Connection[dict[str, Any]]]:
             raise translate(error, settings) from error
 
 
+@contextmanager
+def only_looking(settings: Settings) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+    """The same, migrating nothing."""
+    with connect(settings) as connection:
+        try:
+            require_schema(connection)
+            yield connection
+        except psycopg.Error as error:
+            raise translate(error, settings) from error
+
+
 def require_schema(connection: psycopg.Connection[dict[str, Any]]) -> None:
     """Raises SchemaError when the tables are missing, older or newer than this code."""
     found = schema_version(connection)

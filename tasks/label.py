@@ -11,6 +11,7 @@ from prefect import get_client, runtime
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 
+from storage.leases import owner
 from storage.runs import StoredRun
 
 # More of a kind say nothing any more.
@@ -24,12 +25,26 @@ def flow_run_id() -> UUID | None:
 
 
 def label_flow_run(name: str, tags: list[str]) -> None:
-    """Name and tag the flow run that is going on; the tags it was started with stay."""
+    """Name and tag the flow run that is going on, and claim it; the tags it was started with stay."""
     current = flow_run_id()
     if current is None:
         return
     with tolerant(), get_client(sync_client=True) as client:
-        client.update_flow_run(current, name=name, tags=[*dict.fromkeys([*runtime.flow_run.tags, *tags])])
+        client.update_flow_run(
+            current,
+            name=name,
+            tags=[*dict.fromkeys([*runtime.flow_run.tags, *tags])],
+            infrastructure_pid=owner(),
+        )
+
+
+def claim_flow_run() -> None:
+    """Write down which process the flow run that is going on is, so that it can be told when that is no more. A worker
+    says only the pid, which any machine may have given to anything."""
+    current = flow_run_id()
+    if current is not None:
+        with tolerant(), get_client(sync_client=True) as client:
+            client.update_flow_run(current, infrastructure_pid=owner())
 
 
 def tags_of(runs: Iterable[StoredRun]) -> list[str]:

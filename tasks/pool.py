@@ -6,6 +6,7 @@ Importing this module does not import Prefect.
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import time
 from pathlib import Path
@@ -26,6 +27,7 @@ def ensure_worker(settings: Settings, api_url: str) -> Remembered:
     """Start it if it does not run. Raises ServiceError where it ends at once; two at once start one."""
     found = running_worker(settings.home)
     if found is not None and found.facts.get("api_url") == api_url:
+        processes.rotate(log_file(settings.home))
         return found
     with alone(_state_file(settings.home).with_suffix(".lock")):
         found = running_worker(settings.home)
@@ -63,24 +65,35 @@ def _start(settings: Settings, api_url: str) -> Remembered:
     home = settings.home
     log = log_file(home)
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
-    options = ["--name", f"ntrader-{os.getpid()}", "--install-policy", "never"]
+    # A name that no other worker has had: what a dead one has left behind is known by it.
+    name = f"ntrader-{platform.node()}-{os.getpid()}-{int(time.time())}"
+    options = ["--name", name, "--install-policy", "never"]
     size = log.stat().st_size if log.exists() else 0
     process = processes.start([*command, *options], log=log, folder=home, environment=_environment(settings, api_url))
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise ServiceError(
-                f"the Prefect worker ended while starting (exit code {process.returncode})", hint=f"Its log is {log}."
-            )
-        if "started!" in _written(log, size):
-            return processes.remember(_state_file(home), process.pid, api_url=api_url)
-        time.sleep(0.1)
-    process.kill()
-    raise ServiceError(f"the Prefect worker did not start within {START_SECONDS} seconds", hint=f"Its log is {log}.")
+    with processes.ended_with_us(process):
+        # At once: should this process be killed, the next one finds what it has begun.
+        state = processes.remember(_state_file(home), process.pid, api_url=api_url, name=name)
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise ServiceError(
+                    f"the Prefect worker ended while starting (exit code {process.returncode})",
+                    hint=f"Its log is {log}.",
+                )
+            if "started!" in _written(log, size):
+                return state
+            time.sleep(0.1)
+        raise ServiceError(
+            f"the Prefect worker did not start within {START_SECONDS} seconds", hint=f"Its log is {log}."
+        )
 
 
 def _environment(settings: Settings, api_url: str) -> dict[str, str]:
-    """What it hands on to each flow run: where runs are stored and where Prefect is."""
+    """What it hands on to each flow run: where runs are stored and where Prefect is.
+
+    What `server.prepare_client` has set for a person at a terminal is not for it: it has a log to write, and a server
+    that is restarted is waited for.
+    """
     database = {"DATABASE_URL": settings.database_url} if settings.database_url else {}
     return {
         **database,
@@ -91,6 +104,12 @@ def _environment(settings: Settings, api_url: str) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         # Output to a file is held back otherwise, and the log would lag behind.
         "PYTHONUNBUFFERED": "1",
+        # Prefect runs a script of its own that lies beside a module named `storage`, which would be taken for ours.
+        "PYTHONSAFEPATH": "1",
+        "PREFECT_LOGGING_LEVEL": "INFO",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",
+        "PREFECT_INTERNAL_LOGGING_LEVEL": "ERROR",
+        "PREFECT_CLIENT_MAX_RETRIES": "10",
     }
 
 

@@ -63,6 +63,18 @@ def start(
     return process
 
 
+@contextlib.contextmanager
+def ended_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """What goes wrong inside, Ctrl-C too, takes the process along: half started it would be of no use to anybody."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+
+
 def rotate(log: Path) -> None:
     """One former log is kept. Whoever is writing goes on in the same file, which it appends to."""
     if log.exists() and log.stat().st_size > LOG_LIMIT:
