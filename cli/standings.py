@@ -216,13 +216,13 @@ def _watched(settings: Settings, listed: Listed) -> Listed:
     def database_away() -> None:
         nonlocal waiting
         waiting = True
-        show(_standing(listed, None, waiting=True))
+        show(standing_of(listed, None, waiting=True))
 
     with interruptible():
         while listed.sweep.finished_at is None and time.monotonic() - seen_working < _NOBODY_SECONDS:
             seconds = time.monotonic() - began
             rate = (listed.sweep.counts.done - first) / seconds if seconds > _REFRESH_SECONDS else None
-            show(_standing(listed, rate, waiting=False))
+            show(standing_of(listed, rate, waiting=False))
             time.sleep(_REFRESH_SECONDS)
             listed = patiently(lambda: look_at(settings, reference), database_away)
             if waiting or listed.sweep.state == "running":
@@ -232,7 +232,7 @@ def _watched(settings: Settings, listed: Listed) -> Listed:
     return listed
 
 
-def _standing(listed: Listed, rate: float | None, *, waiting: bool) -> Standing:
+def standing_of(listed: Listed, rate: float | None, *, waiting: bool) -> Standing:
     from ntrader.sweeps.standing import Standing
 
     counts, total = listed.sweep.counts, listed.sweep.trials
@@ -244,15 +244,16 @@ def _standing(listed: Listed, rate: float | None, *, waiting: bool) -> Standing:
 def standing_line(prefix: str = "") -> Callable[[Standing], None]:
     """Written over on a terminal; elsewhere a line now and then."""
     live = sys.stderr.isatty()
-    last, due = "", 0.0
+    last, due, waited = "", 0.0, False
 
     def show(standing: Standing) -> None:
-        nonlocal last, due
+        nonlocal last, due, waited
         said = prefix + standing_text(standing)
+        news, waited = standing.waiting_for_database and not waited, standing.waiting_for_database
         if live:
             sys.stderr.write(f"\r\x1b[2K{said}")
             sys.stderr.flush()
-        elif said != last and time.monotonic() >= due:
+        elif news or (said != last and time.monotonic() >= due):
             talk(said)
             due = time.monotonic() + _SAY_SECONDS
         last = said

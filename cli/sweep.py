@@ -7,25 +7,31 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
 
+from cli.detached import Deploy, Detach, submit
 from cli.formats import Format
 from cli.output import complain, number, progress_line, say, say_json, say_pairs, talk
 from cli.reproduce import DIFFERENT, say_checked
 from cli.run import base_request
 from cli.standings import Which, duration, say_sweep, standing_line, sweep_document
+from cli.sweep_report import write_report
 from cli.trials import place, register, trial_document
 
 if TYPE_CHECKING:
     from flows.sweep import SweepOutcome
     from flows.verify import Checked
     from ntrader.settings import Settings
+    from ntrader.sweeps.request import SearchRequest
+    from ntrader.sweeps.runner import RunnerConfig
     from ntrader.sweeps.standing import Estimate
     from storage.standings import Listed
+    from storage.sweeps import StoredSweep, StoredTrial
 
 _FAILED = 4
 # So many trials are verified where nobody says how many.
@@ -33,7 +39,22 @@ _VERIFIED = 5
 
 app = typer.Typer(help="Run many trials over a search space; each is a run like any other.", no_args_is_help=True)
 
-Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Worker processes; by default one a core.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", "-w", min=1, help="Worker processes; by default one a core. Of each shard."),
+]
+RunnerKind = Annotated[
+    str | None, typer.Option("--runner", help="Where trials run: local (default), dask or prefect (a work pool).")
+]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster, such as tcp://host:8786.")
+]
+Shards = Annotated[
+    int | None, typer.Option("--shards", min=1, help="Shards on a work pool; by default one a worker of the pool.")
+]
+Deployment = Annotated[
+    str | None, typer.Option("--deployment", metavar="NAME", help="What a shard is a run of; by default sweep-shard.")
+]
 NoVerify = Annotated[
     bool, typer.Option("--no-verify", help="Do not run the best trial once more by itself at the end.")
 ]
@@ -86,10 +107,16 @@ def run(
         str | None, typer.Option("--fill-timing", help="next_open (default) or close of the signal's bar.")
     ] = None,
     workers: Workers = None,
+    runner: RunnerKind = None,
+    scheduler: Scheduler = None,
+    shards: Shards = None,
+    deployment: Deployment = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Say what to expect of it, and run nothing.")] = False,
     rerun: Annotated[bool, typer.Option("--rerun", help="Run trials anew that have succeeded before.")] = False,
     no_verify: NoVerify = False,
     no_keep_data: NoKeepData = False,
+    detach: Detach = False,
+    deploy: Deploy = False,
     json_output: Json = False,
 ) -> None:
     """Run a sweep and record every trial.
@@ -100,6 +127,7 @@ def run(
     from flows import launch
     from ntrader.settings import load_settings
 
+    where = _where(runner, scheduler, shards, deployment)
     settings = load_settings()
     symbols, timeframes = symbol or [], timeframe or []
     request = base_request(
@@ -114,33 +142,62 @@ def run(
         constraints=constraint, objective=objective, direction=direction, sampler=sampler, seed=seed, name=name,
         timeout=timeout, budget={"trials": trials, "wall": wall},
     )  # fmt: skip
-    with _shown():
-        if estimate:
-            found = launch.foresee_sweep(settings, request, search, workers=workers)
-        else:
-            outcome = _carried_on(
-                settings,
-                lambda: launch.launch_sweep(
-                    settings, request, search, workers=workers, rerun=rerun, keep_data=not no_keep_data,
-                    verify_best=not no_verify,
-                ),
-            )  # fmt: skip
     if estimate:
+        with _shown():
+            found = launch.foresee_sweep(settings, request, search, workers=workers)
         _say_estimate(found, json_output=json_output)
-    else:
-        _say_outcome(outcome, json_output=json_output)
+        return
+    if detach or deploy:
+        from flows.detach import detach_sweep
+
+        submit(
+            lambda: detach_sweep(
+                settings, request, search, workers=workers, rerun=rerun, keep_data=not no_keep_data,
+                verify_best=not no_verify, runner=where if any((runner, scheduler, shards, deployment)) else None,
+            ),
+            json_output=json_output,
+        )  # fmt: skip
+        return
+    outcome = _carried_on(
+        settings,
+        lambda: launch.launch_sweep(
+            settings, request, search, workers=workers, rerun=rerun, keep_data=not no_keep_data,
+            verify_best=not no_verify, runner=where,
+        ),
+    )  # fmt: skip
+    say_outcome(outcome.sweep, outcome.best, outcome.checked, json_output=json_output)
 
 
 @app.command("resume")
 def resume(
     sweep: Which,
     workers: Workers = None,
+    runner: RunnerKind = None,
+    scheduler: Scheduler = None,
+    shards: Shards = None,
+    deployment: Deployment = None,
     no_verify: NoVerify = False,
     no_keep_data: NoKeepData = False,
+    detach: Detach = False,
+    deploy: Deploy = False,
     json_output: Json = False,
 ) -> None:
     """Run the trials of a sweep that have not been run yet. Two at once share them."""
-    _resume(sweep, workers, no_verify=no_verify, no_keep_data=no_keep_data, json_output=json_output)
+    where = _where(runner, scheduler, shards, deployment)
+    if detach or deploy:
+        from flows.detach import detach_resumption
+        from ntrader.settings import load_settings
+
+        settings = load_settings()
+        submit(
+            lambda: detach_resumption(
+                settings, sweep, workers=workers, keep_data=not no_keep_data, verify_best=not no_verify,
+                runner=where if any((runner, scheduler, shards, deployment)) else None,
+            ),
+            json_output=json_output,
+        )  # fmt: skip
+        return
+    _resume(sweep, workers, where, no_verify=no_verify, no_keep_data=no_keep_data, json_output=json_output)
 
 
 @app.command("retry")
@@ -148,6 +205,10 @@ def retry(
     sweep: Which,
     failed: Annotated[bool, typer.Option("--failed", help="Run the failed trials again.")] = False,
     workers: Workers = None,
+    runner: RunnerKind = None,
+    scheduler: Scheduler = None,
+    shards: Shards = None,
+    deployment: Deployment = None,
     no_verify: NoVerify = False,
     no_keep_data: NoKeepData = False,
     json_output: Json = False,
@@ -159,12 +220,13 @@ def retry(
 
     if not failed:
         raise ConfigError("nothing is named that should be tried again", hint="Write --failed.")
+    where = _where(runner, scheduler, shards, deployment)
     settings = load_settings()
     found = get_sweep(settings, sweep)
     count = retry_failed(settings, found.id)
     talk(f"{count:,} failed trial{'' if count == 1 else 's'} of sweep {found.id} to run again.")
     if count:
-        _resume(str(found.id), workers, no_verify=no_verify, no_keep_data=no_keep_data, json_output=json_output)
+        _resume(str(found.id), workers, where, no_verify=no_verify, no_keep_data=no_keep_data, json_output=json_output)
 
 
 @app.command("verify")
@@ -212,6 +274,19 @@ def verify(
         raise typer.Exit(_FAILED)
 
 
+@app.command("report")
+def report(
+    sweep: Which,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Write the page to this file.")
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=1, max=1000, help="So many of the best trials.")] = 20,
+    json_output: Annotated[bool, typer.Option("--json", help="The numbers as JSON instead of the page.")] = False,
+) -> None:
+    """Write a page about a sweep: where the good trials lie, and what luck alone would have found. It opens offline."""
+    write_report(sweep, output, top=top, json_output=json_output, duration=duration)
+
+
 def _chosen(settings: Settings, listed: Listed, count: int | None, seed: int | None) -> dict[UUID, int]:
     """The best trial and others at random, in the order of their numbers: number by Run ID; None means all."""
     from ntrader.errors import NotFoundError
@@ -242,62 +317,103 @@ def _remember(settings: Settings, listed: Listed, chosen: dict[UUID, int], check
             mark_verified(settings, listed.sweep.id, number, identical=each.holds)
 
 
-def _resume(sweep: str, workers: int | None, *, no_verify: bool, no_keep_data: bool, json_output: bool) -> None:
+def _where(runner: str | None, scheduler: str | None, shards: int | None, deployment: str | None) -> RunnerConfig:
+    from ntrader.settings import load_settings
+    from ntrader.sweeps.runner import choose_runner
+
+    return choose_runner(load_settings(), runner, scheduler=scheduler, shards=shards, deployment=deployment)
+
+
+def _resume(
+    sweep: str, workers: int | None, where: RunnerConfig, *, no_verify: bool, no_keep_data: bool, json_output: bool
+) -> None:
     from flows import launch
     from ntrader.settings import load_settings
 
     settings = load_settings()
-    with _shown():
-        outcome = _carried_on(
-            settings,
-            lambda: launch.launch_resumption(
-                settings, sweep, workers=workers, keep_data=not no_keep_data, verify_best=not no_verify
-            ),
-        )
-    _say_outcome(outcome, json_output=json_output)
+    outcome = _carried_on(
+        settings,
+        lambda: launch.launch_resumption(
+            settings, sweep, workers=workers, keep_data=not no_keep_data, verify_best=not no_verify, runner=where
+        ),
+    )
+    say_outcome(outcome.sweep, outcome.best, outcome.checked, json_output=json_output)
 
 
 def _carried_on(settings: Settings, work: Callable[[], SweepOutcome]) -> SweepOutcome:
     """What was not finished says how to go on."""
-    from ntrader.errors import Interruption, NtraderError
+    with _shown() as heard:
+        try:
+            return work()
+        except BaseException:
+            if heard.sweep_id is not None:
+                _say_how_far(settings, heard.sweep_id)
+            raise
+
+
+def _say_how_far(settings: Settings, sweep_id: int) -> None:
+    from ntrader.errors import NtraderError
     from storage.sweeps import get_sweep
 
+    sys.stderr.write("\r\x1b[2K" if sys.stderr.isatty() else "")
     try:
-        return work()
-    except (Interruption, NtraderError) as error:
-        number = getattr(error, "sweep_id", None)
-        if number is not None:
-            sys.stderr.write("\r\x1b[2K" if sys.stderr.isatty() else "")
-            try:
-                counts = get_sweep(settings, str(number)).counts
-                left = counts.waiting + counts.running
-                talk(f"Sweep {number}: {counts.done:,} trials are saved, {left:,} are not run.")
-            except NtraderError:
-                talk(f"Sweep {number}: what was saved is saved.")
-            talk(f"Go on with: ntrader sweep resume {number}")
-        raise
+        sweep = get_sweep(settings, str(sweep_id))
+    except NtraderError:
+        talk(f"Sweep {sweep_id}: what was saved is saved.")
+    else:
+        left = sweep.trials - sweep.counts.done
+        talk(f"Sweep {sweep_id}: {sweep.counts.done:,} trials are saved, {left:,} are not run.")
+    talk(f"Go on with: ntrader sweep resume {sweep_id}")
+
+
+@dataclass(slots=True)
+class _Heard:
+    """The sweep that is being worked on, once it is known."""
+
+    sweep_id: int | None = None
+
+    def expected(self, sweep_id: int, estimate: Estimate) -> None:
+        self.sweep_id = sweep_id
+        _say_expected(sweep_id, estimate)
 
 
 @contextmanager
-def _shown() -> Iterator[None]:
+def _shown() -> Iterator[_Heard]:
     from ntrader import progress
     from ntrader.sweeps import standing
 
+    heard = _Heard()
     show, clear = progress_line("trials")
     progress.listen(show)
-    standing.listen(standing_line())
+    standing.listen(standing_line(), heard.expected)
     try:
-        yield
+        yield heard
     finally:
         standing.listen(None)
         clear()
 
 
-def _search(**values: Any) -> dict[str, Any]:
+def _say_expected(sweep_id: int, estimate: Estimate) -> None:
+    new = estimate.trials - estimate.stored
+    parts = [f"{estimate.trials:,} trials"]
+    if estimate.stored:
+        parts.append(f"{estimate.stored:,} of them stored already")
+    if new and estimate.seconds is not None:
+        parts.append(f"about {duration(estimate.seconds)} with {estimate.workers} workers")
+    if new:
+        parts.append(f"{estimate.memory / 1e9:.1f} GB")
+    if estimate.noise is not None:
+        parts.append(f"pure noise would show a best Sharpe of {number(estimate.noise)}")
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[2K")
+    talk(f"Sweep {sweep_id}: {', '.join(parts)}.")
+
+
+def _search(**values: Any) -> SearchRequest:
     """Only what was given."""
-    budget = {name: value for name, value in values.pop("budget").items() if value is not None}
-    given = {name: value for name, value in values.items() if value not in (None, {}, [])}
-    return given | ({"budget": budget} if budget else {})
+    from ntrader.sweeps.request import read_search
+
+    return read_search({name: value for name, value in values.items() if value is not None})
 
 
 def _axis(text: str) -> tuple[str, dict[str, Any]]:
@@ -338,8 +454,8 @@ def _expected(estimate: Estimate) -> list[tuple[str, str]]:
     ]
 
 
-def _say_outcome(outcome: SweepOutcome, *, json_output: bool) -> None:
-    sweep, best, checked = outcome.sweep, outcome.best, outcome.checked
+def say_outcome(sweep: StoredSweep, best: StoredTrial | None, checked: Checked | None, *, json_output: bool) -> None:
+    """Raises typer.Exit where not all is well with it."""
     if json_output:
         say_json(sweep_document(sweep) | {"best": trial_document(best) if best else None, "verified": sweep.verified})
     else:
@@ -354,9 +470,6 @@ def _say_outcome(outcome: SweepOutcome, *, json_output: bool) -> None:
                     ("Run ID", str(best.run_id)),
                 ]
             )
-        noise = outcome.estimate.noise
-        if noise is not None and sweep.objective == "sharpe_ratio":
-            talk(f"The best Sharpe ratio of so many trials of pure noise would be about {number(noise)}.")
     if checked is not None and checked.verdict is None:
         talk(f"Warning: the best trial could not be run once more: {checked.error}")
     if checked is not None and checked.verdict is not None and not checked.holds:

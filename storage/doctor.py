@@ -460,7 +460,7 @@ def _runs(session: Session) -> Verdict:
     if dead:
         return warning(
             f"{len(dead)} marked running, though what ran {'it' if len(dead) == 1 else 'them'} is gone",
-            "`ntrader history list` marks them interrupted; run them again.",
+            "`ntrader doctor --mend` marks them interrupted; run them again.",
         )
     return ok(f"{len(rows)} running" if rows else "none left behind")
 

@@ -21,6 +21,7 @@ from storage.leases import is_dead
 from storage.references import find_sweep_id
 
 if TYPE_CHECKING:
+    from ntrader.sweeps.outcomes import Outcome
     from ntrader.sweeps.points import Planned, Point
 
 Connection = psycopg.Connection[dict[str, Any]]
@@ -28,7 +29,8 @@ Connection = psycopg.Connection[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class NewSweep:
-    """A sweep that is to be written down; `trials` is how many there will be, at most."""
+    """A sweep that is to be written down; `trials` is how many there will be, at most. With `rerun` every one of them
+    is run, whatever there was before."""
 
     fingerprint: str
     strategy_name: str
@@ -37,6 +39,7 @@ class NewSweep:
     direction: str
     sampler: str
     trials: int
+    rerun: bool = False
     name: str | None = None
     config_path: str | None = None
     sampler_version: str | None = None
@@ -75,6 +78,7 @@ class StoredSweep:
     sampler: str
     sampler_version: str | None
     trials: int
+    rerun: bool
     flow_run_id: UUID | None
     best_trial: int | None
     verified: bool | None
@@ -85,12 +89,12 @@ class StoredSweep:
 
     @property
     def state(self) -> str:
-        """finished, out of time (a budget of time was used up), running, waiting (no trial of its own has been run yet)
+        """running, finished, out of time (a budget of time was used up), waiting (no trial of its own has been run yet)
         or interrupted."""
-        if self.finished_at is not None:
-            return "out of time" if self.counts.waiting else "finished"
         if self.counts.working:
             return "running"
+        if self.finished_at is not None:
+            return "out of time" if self.counts.waiting or self.counts.running else "finished"
         begun = self.counts.done > self.counts.linked or self.counts.running
         return "interrupted" if begun else "waiting"
 
@@ -126,9 +130,9 @@ _TRIAL = sql.SQL("SELECT t.trial_number, t.state, t.reason, t.linked, t.crashes,
 ) + sql.SQL(" LEFT JOIN backtest_runs r ON r.id = t.run_id")
 
 
-def create_sweep(settings: Settings, new: NewSweep, plans: Iterable[Sequence[Planned]], *, link: bool) -> int:
-    """Write down a sweep with the trials of all `plans`, or nothing. With `link` a trial whose run key has succeeded is
-    that run. Returns its id."""
+def create_sweep(settings: Settings, new: NewSweep, plans: Iterable[Sequence[Planned]]) -> int:
+    """Write down a sweep with the trials of all `plans`, or nothing. A trial whose run key has succeeded is that run,
+    unless it is a rerun. Returns its id."""
     values = {field.name: getattr(new, field.name) for field in fields(NewSweep)}
     values["config_snapshot"] = Jsonb(new.config_snapshot)
     statement = sql.SQL("INSERT INTO sweeps ({}) VALUES ({}) RETURNING id").format(
@@ -139,19 +143,20 @@ def create_sweep(settings: Settings, new: NewSweep, plans: Iterable[Sequence[Pla
         assert row is not None
         sweep_id: int = row["id"]
         for plan in plans:
-            _add(connection, sweep_id, plan, link=link)
+            _add(connection, sweep_id, plan, link=not new.rerun)
     return sweep_id
 
 
 def add_trials(settings: Settings, sweep_id: int, plan: Sequence[Planned], *, link: bool) -> int:
-    """The next batch of a sampler that learns; where another process has added it already, nothing. How many."""
+    """The next batch of a sampler that learns, whole. Nothing where another process has added one meanwhile: it follows
+    from results that this batch did not know. Returns how many were added."""
     with writing(settings) as connection:
         connection.execute("SELECT FROM sweeps WHERE id = %s FOR UPDATE", [sweep_id])
         row = connection.execute("SELECT count(*) AS n FROM trials WHERE sweep_id = %s", [sweep_id]).fetchone()
-        known = row["n"] if row else 0
-        new = [planned for planned in plan if planned.point.number >= known]
-        _add(connection, sweep_id, new, link=link)
-    return len(new)
+        if not plan or not row or plan[0].point.number != row["n"]:
+            return 0
+        _add(connection, sweep_id, plan, link=link)
+    return len(plan)
 
 
 def plan_again(settings: Settings, sweep_id: int, plan: Sequence[Planned], *, link: bool) -> None:
@@ -176,11 +181,12 @@ def waiting_points(settings: Settings, sweep_id: int, after: int, limit: int) ->
     return [_point(row["point"]) for row in rows]
 
 
-def find_unfinished(settings: Settings, fingerprint: str) -> StoredSweep | None:
-    """The newest sweep with this fingerprint, if it still has trials to run."""
+def find_unfinished(settings: Settings, fingerprint: str, *, rerun: bool = False) -> StoredSweep | None:
+    """The newest sweep with this fingerprint, if it still has trials to run; of those that are a rerun, or are not."""
     with reading(settings) as connection:
         row = connection.execute(
-            sql.SQL("{} WHERE fingerprint = %s ORDER BY id DESC LIMIT 1").format(_SELECT), [fingerprint]
+            sql.SQL("{} WHERE fingerprint = %s AND rerun = %s ORDER BY id DESC LIMIT 1").format(_SELECT),
+            [fingerprint, rerun],
         ).fetchone()
         found = _stored(connection, row) if row else None
     return found if found and found.state != "finished" else None
@@ -260,6 +266,19 @@ def objectives(settings: Settings, sweep_id: int, metric: str) -> dict[int, tupl
     with reading(settings) as connection:
         rows = connection.execute(statement, [sweep_id]).fetchall()
     return {row["trial_number"]: (_point(row["point"]), row["state"], row["value"]) for row in rows}
+
+
+def outcomes(settings: Settings, sweep_id: int, metric: str) -> list[Outcome]:
+    """Of every trial there is so far, in the order of their numbers: a third of the memory of `all_trials`."""
+    from ntrader.sweeps.outcomes import Outcome
+
+    statement = sql.SQL(
+        "SELECT t.point, t.state, t.reason, r.{} AS value, r.return_observations AS observations FROM trials t"
+        " LEFT JOIN backtest_runs r ON r.id = t.run_id WHERE t.sweep_id = %s ORDER BY t.trial_number"
+    ).format(sql.Identifier(metric))
+    with reading(settings) as connection:
+        rows = connection.execute(statement, [sweep_id])
+        return [Outcome(**{**row, "point": _point(row["point"])}) for row in rows]
 
 
 def recorded_seconds(settings: Settings, strategy_path: str, symbol: str, bars: int) -> float | None:

@@ -75,6 +75,7 @@ def upgrade() -> None:
         sa.Column("sampler", sa.Text(), nullable=False),
         sa.Column("sampler_version", sa.Text(), nullable=True),
         sa.Column("trials", sa.Integer(), nullable=False),
+        sa.Column("rerun", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("flow_run_id", sa.Uuid(), nullable=True),
         sa.Column("best_trial", sa.Integer(), nullable=True),
         sa.Column("verified", sa.Boolean(), nullable=True),
@@ -114,7 +115,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("sweep_id", "trial_number", name=op.f("pk_trials")),
     )
     op.create_index(
-        "ix_trials_open", "trials", ["sweep_id", "trial_number"],
+        "ix_trials_open", "trials", ["sweep_id", sa.literal_column("(crashes > 0) DESC"), "trial_number"],
         postgresql_where=sa.text("state IN ('waiting', 'running')"),
     )  # fmt: skip
     op.create_index("ix_trials_chunk_id", "trials", ["chunk_id"], postgresql_where=sa.text("chunk_id IS NOT NULL"))
