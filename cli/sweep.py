@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flows.sweep import SweepOutcome
     from flows.verify import Checked
     from ntrader.settings import Settings
+    from ntrader.sweeps.request import SearchRequest
     from ntrader.sweeps.runner import RunnerConfig
     from ntrader.sweeps.standing import Estimate
     from storage.standings import Listed
@@ -378,11 +379,11 @@ def _say_expected(sweep_id: int, estimate: Estimate) -> None:
     talk(f"Sweep {sweep_id}: {', '.join(parts)}.")
 
 
-def _search(**values: Any) -> dict[str, Any]:
+def _search(**values: Any) -> SearchRequest:
     """Only what was given."""
-    budget = {name: value for name, value in values.pop("budget").items() if value is not None}
-    given = {name: value for name, value in values.items() if value not in (None, {}, [])}
-    return given | ({"budget": budget} if budget else {})
+    from ntrader.sweeps.request import read_search
+
+    return read_search({name: value for name, value in values.items() if value is not None})
 
 
 def _axis(text: str) -> tuple[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from flows.ready import ready
 from ntrader import progress
 from ntrader.config import RunRequest
 from ntrader.errors import DatabaseError, NtraderError, RunError
+from ntrader.forms import NewRunId
 from ntrader.results import Execution, Metrics
 from ntrader.settings import Settings
 from ntrader.signals import undisturbed
@@ -45,15 +46,15 @@ class BacktestOutcome:
 
 @flow(name="backtest", validate_parameters=True)
 def backtest(
-    request: RunRequest, run_id: UUID | None = None, save: bool = True, keep_data: bool = True
+    request: RunRequest, save: bool = True, keep_data: bool = True, run_id: NewRunId = None
 ) -> BacktestOutcome:
     """Run one backtest and record it, whatever becomes of it.
 
     Args:
         request: What to run: a config file, single settings, or both.
-        run_id: The Run ID to record it under; a new one by default.
         save: Whether to record it in the database.
         keep_data: Whether to keep the bars, so that the run can be had again when they have been revised.
+        run_id: The Run ID to record it under.
     """
     settings = ready(database=save)
     run_id = run_id or uuid4()

@@ -7,9 +7,9 @@ set first.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ntrader import progress
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from flows.sweep import SweepOutcome
     from flows.verify import Checked
     from ntrader.sweeps.config import SweepConfig
+    from ntrader.sweeps.request import SearchRequest
     from ntrader.sweeps.runner import RunnerConfig
     from ntrader.sweeps.standing import Estimate
 
@@ -58,7 +59,7 @@ def launch_backtest(
             progress.report("Opening the database")
             migrations.prepare(settings)
         with connected(settings):
-            return backtest(request, run_id, save, keep_data)
+            return backtest(request, save, keep_data, run_id)
 
 
 def launch_reproduction(
@@ -74,7 +75,7 @@ def launch_reproduction(
         from flows.reproduce import reproduce
 
         with connected(settings):
-            return reproduce(run, run_id, save, original_data, original_code)
+            return reproduce(run, original_data, original_code, save, run_id)
 
 
 def launch_verification(settings: Settings, runs: list[str]) -> list[Checked]:
@@ -107,7 +108,7 @@ def launch_canary(settings: Settings, nautilus: str, runs: list[str], *, recreat
 
 
 def launch_sweep(
-    settings: Settings, request: RunRequest, search: Mapping[str, Any], *, workers: int | None, rerun: bool,
+    settings: Settings, request: RunRequest, search: SearchRequest, *, workers: int | None, rerun: bool,
     keep_data: bool, verify_best: bool, runner: RunnerConfig | None = None,
 ) -> SweepOutcome:  # fmt: skip
     """Check the search, start what is missing, run the flow. What cannot be searched is refused before any service is
@@ -120,7 +121,7 @@ def launch_sweep(
 
         with connected(settings):
             chosen = with_workers(sweep, workers)
-            return chosen(request, dict(search), workers, rerun, keep_data, verify_best, runner)  # type: ignore[no-any-return]
+            return chosen(request, search, workers, rerun, keep_data, verify_best, runner)  # type: ignore[no-any-return]
 
 
 def launch_resumption(
@@ -139,9 +140,7 @@ def launch_resumption(
             return chosen(number, workers, keep_data, verify_best, runner)  # type: ignore[no-any-return]
 
 
-def foresee_sweep(
-    settings: Settings, request: RunRequest, search: Mapping[str, Any], *, workers: int | None
-) -> Estimate:
+def foresee_sweep(settings: Settings, request: RunRequest, search: SearchRequest, *, workers: int | None) -> Estimate:
     """What to expect of a sweep. Nothing is run but a probe, and nothing written."""
     with interruptible():
         sweep = _sweep_checked(settings, request, search)
@@ -153,13 +152,13 @@ def foresee_sweep(
         return foresee(settings, sweep, workers or default_workers())
 
 
-def _sweep_checked(settings: Settings, request: RunRequest, search: Mapping[str, Any]) -> SweepConfig:
+def _sweep_checked(settings: Settings, request: RunRequest, search: SearchRequest) -> SweepConfig:
     default_worker().start()
     server.prepare_client(settings)
     from tasks.open_sweep import read
 
     progress.report("Checking the sweep")
-    return read(settings, request, search)
+    return read(settings, request, search.overrides())
 
 
 @contextmanager

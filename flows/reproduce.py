@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from prefect import flow
 
@@ -22,6 +22,7 @@ from ntrader.data.fingerprint import daily_fingerprints
 from ntrader.diagnosis import Cause, conclude, plan
 from ntrader.differences import BarsDifference, SourcesDifference, diff_bars, diff_environment, diff_sources
 from ntrader.errors import BadDataError, ConfigError, DataError, NotFoundError, NtraderError
+from ntrader.forms import NewRunId
 from ntrader.results import Execution, Inputs, Metrics
 from ntrader.settings import Settings
 from ntrader.strategies.registry import identity
@@ -95,19 +96,19 @@ class _Before:
 @flow(name="reproduce", validate_parameters=True)
 def reproduce(
     run: str,
-    run_id: UUID | None = None,
-    save: bool = True,
     with_original_data: bool = False,
     with_original_code: bool = False,
+    save: bool = True,
+    run_id: NewRunId = None,
 ) -> Reproduction:
     """Run a stored run again from its stored config, and say whether the result is the same to the bit.
 
     Args:
         run: The run to reproduce: its Run ID, the beginning of it, @last, or its name.
-        run_id: The Run ID of the new run; a new one by default.
-        save: Whether to record the new run, linked to the original.
         with_original_data: Whether to use the bars that were kept instead of those there are now.
         with_original_code: Whether to use the source text that was kept instead of what there is now.
+        save: Whether to record the new run, linked to the original.
+        run_id: The Run ID of the new run.
     """
     settings, run_id = ready(), run_id or uuid4()
     stored = get_run(settings, run)

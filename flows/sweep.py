@@ -17,9 +17,11 @@ from flows.verify import Checked, check
 from ntrader import progress
 from ntrader.config import RunRequest
 from ntrader.errors import EngineKilledError, NtraderError
+from ntrader.forms import Workers
 from ntrader.settings import Settings
 from ntrader.sweeps import standing
-from ntrader.sweeps.runner import RunnerConfig, choose_runner
+from ntrader.sweeps.request import AS_IT_STANDS, SearchRequest
+from ntrader.sweeps.runner import Where, choose_runner
 from ntrader.sweeps.standing import Estimate, Standing
 from ntrader.sweeps.tpe import TpeSampler
 from storage import sweeps as stored
@@ -66,18 +68,18 @@ class SweepOutcome:
 @flow(name="sweep", validate_parameters=True)
 def sweep(
     request: RunRequest,
-    search: dict[str, Any] | None = None,
-    workers: int | None = None,
+    search: SearchRequest = AS_IT_STANDS,
+    workers: Workers = None,
     rerun: bool = False,
     keep_data: bool = True,
     verify_best: bool = True,
-    runner: RunnerConfig | None = None,
+    runner: Where = None,
 ) -> SweepOutcome:
     """Run every trial of a sweep that has not been run yet, and record each as a run.
 
     Args:
         request: The base run: a sweep's file, single settings, or both.
-        search: What to lay over the file's section `sweep`: params, constraints, objective, sampler, budget ...
+        search: What to vary and how; laid over the section `sweep` of a file, where there is one.
         workers: Worker processes; by default one a core, or one a thread of a Dask cluster. Of each shard.
         rerun: Whether to run trials anew that have succeeded before, as another sweep; one that was left unfinished
             goes on.
@@ -86,7 +88,7 @@ def sweep(
         runner: Where to run them: here, on a Dask cluster, or in shards on a work pool; by default what is set there.
     """
     settings = ready()
-    config = read(settings, request, search or {})
+    config = read(settings, request, search.overrides())
     with ended(make_runner(settings, runner or choose_runner(settings), workers)) as crew:
         opening = open_sweep(
             settings, config, crew.processes, config_path=request.config_path, rerun=rerun, keep_data=keep_data,
@@ -99,10 +101,10 @@ def sweep(
 @flow(name="resume-sweep", validate_parameters=True)
 def resume_sweep(
     sweep: str,
-    workers: int | None = None,
+    workers: Workers = None,
     keep_data: bool = True,
     verify_best: bool = True,
-    runner: RunnerConfig | None = None,
+    runner: Where = None,
 ) -> SweepOutcome:
     """Run the trials of a recorded sweep that have not been run yet.
 

@@ -64,7 +64,7 @@ def verify_recent(last: int = 20) -> list[Checked]:
     """Run the newest successful runs again; fail where one does not come out the same.
 
     Args:
-        last: How many.
+        last: How many of the newest.
     """
     found = list_runs(ready(), max(last, 1), Filters(statuses=("success",))).runs
     label_flow_run(f"Verify the newest {len(found)} run{'' if len(found) == 1 else 's'}", tags_of(found))

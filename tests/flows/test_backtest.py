@@ -52,7 +52,7 @@ def only_run(settings: Settings) -> StoredRun:
 def test_a_success_is_recorded_and_shown_in_prefect(environment: Settings) -> None:
     run_id = uuid4()
 
-    outcome = backtest(request(), run_id)
+    outcome = backtest(request(), run_id=run_id)
 
     run = get_run(environment, str(run_id))
     assert run.execution_status == "success"

@@ -140,7 +140,9 @@ def test_a_sweep_on_a_cluster_equals_one_on_this_machine(here: Cluster) -> None:
 def test_a_worker_with_other_data_is_refused(here: Cluster) -> None:
     add_bars(here.home("two"), walk(changed=True), replace=True)
 
-    with pytest.raises(BadDataError, match=r"(?s)on .+: the bars of TEST \(catalog\) are not those .*same data") as error:
+    with pytest.raises(
+        BadDataError, match=r"(?s)on .+: the bars of TEST \(catalog\) are not those .*same data"
+    ) as error:
         sweep(request(), GRID, rerun=True, runner=here.config)
 
     add_bars(here.home("two"), walk(), replace=True)
@@ -190,8 +192,14 @@ def start_sweep(cluster: Cluster, folder: Path) -> subprocess.Popen[str]:
     config = folder / "hang.yaml"
     script = {"script": {"2005": "hang again"}, "marker": str(folder / "begun")}
     section = {"symbols": ["AAPL", "IBM", "MSFT"], "objective": "total_return"}
-    config.write_text(json.dumps({"strategy": "tests.scripted:Scripted", "parameters": script, "data": {"symbol": "AAPL"}, "sweep": section}))
-    return start("sweep", "run", str(config), "--rerun", "--no-verify", "--workers", "1", "--scheduler", cluster.address)
+    config.write_text(
+        json.dumps(
+            {"strategy": "tests.scripted:Scripted", "parameters": script, "data": {"symbol": "AAPL"}, "sweep": section}
+        )
+    )
+    return start(
+        "sweep", "run", str(config), "--rerun", "--no-verify", "--workers", "1", "--scheduler", cluster.address
+    )
 
 
 def worker_at_work(cluster: Cluster) -> str:
