@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import typer
 
 from cli import complete
+from cli.detached import Deploy, Detach, require_saving, submit
 from cli.formats import UNDEFINED, Format, destination, write
 from cli.output import (
     cell,
@@ -68,6 +69,8 @@ def reproduce(
         bool, typer.Option("--with-original-code", help="Use the source text that was kept, not what there is now.")
     ] = False,
     no_persist: Annotated[bool, typer.Option("--no-persist", help="Do not save the new run.")] = False,
+    detach: Detach = False,
+    deploy: Deploy = False,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Run a stored run again, and prove that the result is the same, or name the cause.
@@ -80,6 +83,10 @@ def reproduce(
 
     settings = load_settings()
     original = get_run(settings, run)
+    if detach or deploy:
+        require_saving(persistence=settings.persistence, no_persist=no_persist)
+        _detach(settings, original, data=with_original_data, code=with_original_code, json_output=json_output)
+        return
     if not json_output:
         _say_original(original)
     save = settings.persistence and not no_persist
@@ -92,6 +99,15 @@ def reproduce(
         talk(f"The new run was NOT saved ({'--no-persist' if no_persist else 'ENABLE_BACKTEST_PERSISTENCE=false'}).")
     if not found.verdict.identical:
         raise typer.Exit(DIFFERENT)
+
+
+def _detach(settings: Settings, original: StoredRun, *, data: bool, code: bool, json_output: bool) -> None:
+    from flows.detach import detach_reproduction
+
+    submit(
+        lambda: detach_reproduction(settings, str(original.run_id), uuid4(), original_data=data, original_code=code),
+        json_output=json_output,
+    )
 
 
 def verify(

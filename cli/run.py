@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import typer
 
+from cli.detached import Deploy, Detach, require_saving, submit
 from cli.output import (
     complain,
     moment,
@@ -55,6 +56,8 @@ def run_backtest(
     no_keep_data: Annotated[
         bool, typer.Option("--no-keep-data", help="Do not keep the bars: a later change can then not be shown.")
     ] = False,
+    detach: Detach = False,
+    deploy: Deploy = False,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Run one backtest and record it.
@@ -77,6 +80,10 @@ def run_backtest(
         if found is not None:
             _say_existing(found, json_output=json_output)
             return
+    if detach or deploy:
+        require_saving(persistence=settings.persistence, no_persist=no_persist)
+        _detach(settings, request, keep_data=not no_keep_data, json_output=json_output)
+        return
     run, hint = _run(settings, request, save=save, keep_data=not no_keep_data)
     if save:
         _notice_duplicate(settings, run)
@@ -90,6 +97,12 @@ def run_backtest(
     if run.execution_status != "success":
         complain(f"run {run.run_id} {run.execution_status}: {run.error_message}", hint)
         raise typer.Exit(4)
+
+
+def _detach(settings: Settings, request: RunRequest, *, keep_data: bool, json_output: bool) -> None:
+    from flows.detach import detach_backtest
+
+    submit(lambda: detach_backtest(settings, request, uuid4(), keep_data=keep_data), json_output=json_output)
 
 
 def _existing(settings: Settings, request: RunRequest) -> StoredRun | None:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import typer
 
+from cli.detached import Deploy, Detach, submit
 from cli.formats import Format
 from cli.output import complain, number, progress_line, say, say_json, say_pairs, talk
 from cli.reproduce import DIFFERENT, say_checked
@@ -113,6 +114,8 @@ def run(
     rerun: Annotated[bool, typer.Option("--rerun", help="Run trials anew that have succeeded before.")] = False,
     no_verify: NoVerify = False,
     no_keep_data: NoKeepData = False,
+    detach: Detach = False,
+    deploy: Deploy = False,
     json_output: Json = False,
 ) -> None:
     """Run a sweep and record every trial.
@@ -143,6 +146,17 @@ def run(
             found = launch.foresee_sweep(settings, request, search, workers=workers)
         _say_estimate(found, json_output=json_output)
         return
+    if detach or deploy:
+        from flows.detach import detach_sweep
+
+        submit(
+            lambda: detach_sweep(
+                settings, request, search, workers=workers, rerun=rerun, keep_data=not no_keep_data,
+                verify_best=not no_verify, runner=where if any((runner, scheduler, shards, deployment)) else None,
+            ),
+            json_output=json_output,
+        )  # fmt: skip
+        return
     outcome = _carried_on(
         settings,
         lambda: launch.launch_sweep(
@@ -163,10 +177,25 @@ def resume(
     deployment: Deployment = None,
     no_verify: NoVerify = False,
     no_keep_data: NoKeepData = False,
+    detach: Detach = False,
+    deploy: Deploy = False,
     json_output: Json = False,
 ) -> None:
     """Run the trials of a sweep that have not been run yet. Two at once share them."""
     where = _where(runner, scheduler, shards, deployment)
+    if detach or deploy:
+        from flows.detach import detach_resumption
+        from ntrader.settings import load_settings
+
+        settings = load_settings()
+        submit(
+            lambda: detach_resumption(
+                settings, sweep, workers=workers, keep_data=not no_keep_data, verify_best=not no_verify,
+                runner=where if any((runner, scheduler, shards, deployment)) else None,
+            ),
+            json_output=json_output,
+        )  # fmt: skip
+        return
     _resume(sweep, workers, where, no_verify=no_verify, no_keep_data=no_keep_data, json_output=json_output)
 
 

@@ -21,10 +21,11 @@ from ntrader.results import Execution, Metrics
 from ntrader.settings import Settings
 from ntrader.signals import undisturbed
 from ntrader.strategies.registry import identity
-from ntrader.summary import title
+from ntrader.summary import run_tags, title
 from storage import recording
 from storage.recording import lease_kept
 from storage.rows import Failure, NewRun
+from storage.runs import find_run
 from tasks.compute_metrics import compute_metrics
 from tasks.label import flow_run_id, label_flow_run
 from tasks.load_config import load_config
@@ -57,10 +58,10 @@ def backtest(
         run_id: The Run ID to record it under.
     """
     settings = ready(database=save)
-    run_id = run_id or uuid4()
+    run_id = free_run_id(settings, run_id, save=save)
     config = load_config(request, settings.home)
     name, kind = identity(config.strategy.path)
-    label_flow_run(title(run_id, name, config), [f"run:{run_id}", f"strategy:{name}", f"symbol:{config.data.symbol}"])
+    label_flow_run(title(run_id, name, config), run_tags(run_id, name, config))
     run = NewRun(run_id, config, name, kind, request.config_path, flow_run_id())
     if save:
         start_run(settings, run)
@@ -74,6 +75,14 @@ def backtest(
     # The run is over and recorded: a page that cannot be made must not say otherwise.
     publish_backtest(run, execution, metrics, saved=save, return_state=True)
     return BacktestOutcome(run, execution, metrics, time.monotonic() - began, saved=save)
+
+
+def free_run_id(settings: Settings, wanted: UUID | None, *, save: bool) -> UUID:
+    """`wanted`, unless a run has it already: a flow run that is copied, or tried again, in Prefect's pages brings the
+    parameters of the first along, and makes a run of its own."""
+    if wanted is None or (save and find_run(settings, wanted) is not None):
+        return uuid4()
+    return wanted
 
 
 @contextmanager

@@ -47,10 +47,7 @@ def launch_backtest(
     A bad request is refused before any service is started; a database that cannot be had, before the run is.
     """
     with interruptible():
-        # What needs no engine to be seen is seen at once.
-        strategy_path(build_config(read_request(request), origin=request.config_path or "the request").strategy.path)
-        default_worker().start()
-        server.prepare_client(settings)
+        begin_checking(settings, request)
         from flows.backtest import backtest
 
         progress.report("Checking the request")
@@ -60,6 +57,13 @@ def launch_backtest(
             migrations.prepare(settings)
         with connected(settings):
             return backtest(request, save, keep_data, run_id)
+
+
+def begin_checking(settings: Settings, request: RunRequest) -> None:
+    """What needs no engine to be seen is seen at once, and the engine begins to load. Raises ConfigError."""
+    strategy_path(build_config(read_request(request), origin=request.config_path or "the request").strategy.path)
+    default_worker().start()
+    server.prepare_client(settings)
 
 
 def launch_reproduction(
@@ -114,7 +118,7 @@ def launch_sweep(
     """Check the search, start what is missing, run the flow. What cannot be searched is refused before any service is
     started."""
     with interruptible():
-        _sweep_checked(settings, request, search)
+        checked_sweep(settings, request, search)
         progress.report("Opening the database")
         migrations.prepare(settings)
         from flows.sweep import sweep, with_workers
@@ -143,7 +147,7 @@ def launch_resumption(
 def foresee_sweep(settings: Settings, request: RunRequest, search: SearchRequest, *, workers: int | None) -> Estimate:
     """What to expect of a sweep. Nothing is run but a probe, and nothing written."""
     with interruptible():
-        sweep = _sweep_checked(settings, request, search)
+        sweep = checked_sweep(settings, request, search)
         migrations.prepare(settings)
         from tasks.open_sweep import foresee
         from tasks.run_trials import default_workers
@@ -152,7 +156,8 @@ def foresee_sweep(settings: Settings, request: RunRequest, search: SearchRequest
         return foresee(settings, sweep, workers or default_workers())
 
 
-def _sweep_checked(settings: Settings, request: RunRequest, search: SearchRequest) -> SweepConfig:
+def checked_sweep(settings: Settings, request: RunRequest, search: SearchRequest) -> SweepConfig:
+    """The sweep that is asked for, complete. Raises ConfigError for what cannot be searched."""
     default_worker().start()
     server.prepare_client(settings)
     from tasks.open_sweep import read
@@ -166,6 +171,15 @@ def connected(settings: Settings) -> Iterator[None]:
     """Prefect's server is there, started if need be, and the flows inside talk to it."""
     progress.report("Connecting to Prefect")
     with prefect_at(server.ensure_server(settings)), _prefect_explained(settings):
+        yield
+
+
+@contextmanager
+def reached(settings: Settings) -> Iterator[None]:
+    """Prefect's server is there, and what is asked inside goes to it. Raises ServiceError where none runs."""
+    progress.report("Connecting to Prefect")
+    server.prepare_client(settings)
+    with prefect_at(server.require_server(settings)), _prefect_explained(settings):
         yield
 
 

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from prefect import flow
 
-from flows.backtest import recorded
+from flows.backtest import free_run_id, recorded
 from flows.ready import ready
 from ntrader import progress
 from ntrader.config import RunConfig
@@ -26,7 +25,7 @@ from ntrader.forms import NewRunId
 from ntrader.results import Execution, Inputs, Metrics
 from ntrader.settings import Settings
 from ntrader.strategies.registry import identity
-from ntrader.summary import reproduction_summary, title
+from ntrader.summary import reproduction_summary, run_tags, title
 from ntrader.verdict import Original, Verdict, judge
 from storage import kept
 from storage.originals import read_original
@@ -110,19 +109,15 @@ def reproduce(
         save: Whether to record the new run, linked to the original.
         run_id: The Run ID of the new run.
     """
-    settings, run_id = ready(), run_id or uuid4()
-    stored = get_run(settings, run)
-    original = read_original(settings, stored)
-    parts = _Parts(
-        _kept_bars(settings, original) if with_original_data else None,
-        _kept_sources(settings, original) if with_original_code else None,
+    settings = ready()
+    run_id = free_run_id(settings, run_id, save=save)
+    stored, original, config, parts = prepared(
+        settings, run, load_stored_config, data=with_original_data, code=with_original_code
     )
     name, _ = identity(stored.strategy_path)
-    with _kept_code_offered(settings, original, used=with_original_code):
-        config = load_stored_config(original.config_snapshot, with_kept_code=parts.sources is not None)
     label_flow_run(
         f"Reproduce {title(stored.run_id, name, config)}",
-        [f"run:{run_id}", f"original:{stored.run_id}", f"strategy:{name}", f"symbol:{config.data.symbol}"],
+        [f"original:{stored.run_id}", *run_tags(run_id, name, config)],
     )
     new = NewRun(
         run_id, config, stored.strategy_name, stored.strategy_type, stored.config_path, flow_run_id(), stored.run_id
@@ -147,6 +142,21 @@ def reproduce(
         return_state=True,
     )
     return found
+
+
+def prepared(
+    settings: Settings, run: str, load: Callable[..., RunConfig], *, data: bool, code: bool
+) -> tuple[StoredRun, Original, RunConfig, _Parts]:
+    """The run, its result, its config as `load` returns it, and what was kept of it where that is asked for. Raises
+    what makes it impossible to run again."""
+    stored = get_run(settings, run)
+    original = read_original(settings, stored)
+    parts = _Parts(
+        _kept_bars(settings, original) if data else None, _kept_sources(settings, original) if code else None
+    )
+    with _kept_code_offered(settings, original, used=code):
+        config = load(original.config_snapshot, with_kept_code=parts.sources is not None)
+    return stored, original, config, parts
 
 
 @contextmanager

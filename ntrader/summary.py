@@ -21,6 +21,11 @@ def title(run_id: UUID, strategy_name: str, config: RunConfig) -> str:
     return f"{strategy_name} {config.data.symbol} {run_id}"
 
 
+def run_tags(run_id: UUID, strategy_name: str, config: RunConfig) -> list[str]:
+    """What the flow run that makes a run is found by."""
+    return [f"run:{run_id}", f"strategy:{strategy_name}", f"symbol:{config.data.symbol}"]
+
+
 def markdown_summary(
     run_id: UUID,
     strategy_name: str,

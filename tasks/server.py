@@ -79,6 +79,18 @@ def ensure_server(settings: Settings) -> str:
     return state.api_url
 
 
+def require_server(settings: Settings) -> str:
+    """The API URL to use. Raises ServiceError where no server answers; none is started, because one that has just
+    started has no deployments."""
+    if settings.prefect_api_url:
+        require_answer(settings.prefect_api_url)
+        return settings.prefect_api_url
+    state = running_server(settings.home)
+    if state is None:
+        raise ServiceError("no Prefect server is running", hint="`ntrader up` starts one, and a worker that obeys it.")
+    return state.api_url
+
+
 def running_server(home: Path) -> ServerState | None:
     """The local server if its process lives and it answers."""
     state = _remembered(home)
