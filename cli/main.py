@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from cli import canary, compare, data, db, doctor, history, reproduce, run, services, sql, strategy, sweep
+from cli import canary, compare, data, db, doctor, history, reproduce, run, services, sql, strategy, sweep, watch
 from cli.narrow import narrowed
 from cli.output import complain
 from ntrader.errors import (
@@ -57,6 +57,7 @@ app = typer.Typer(
 )
 app.command("run-backtest")(run.run_backtest)
 app.command("reproduce")(reproduce.reproduce)
+app.command("watch")(watch.watch)
 app.command("verify")(reproduce.verify)
 app.command("canary")(canary.canary)
 app.add_typer(sweep.app, name="sweep")

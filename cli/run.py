@@ -90,7 +90,7 @@ def run_backtest(
     if json_output:
         say_json(run_document(run))
     else:
-        _say_summary(run, saved=save)
+        say_summary(run, saved=save)
     if not save:
         why = "--no-persist" if no_persist else "ENABLE_BACKTEST_PERSISTENCE=false"
         talk(f"Results were NOT saved ({why}).")
@@ -121,7 +121,7 @@ def _say_existing(run: StoredRun, *, json_output: bool) -> None:
     if json_output:
         say_json(run_document(run))
     else:
-        _say_summary(run, saved=False)
+        say_summary(run, saved=False)
         say("Found in the database; nothing was run.")
         say(f"Run ID: {run.run_id}")
     talk(f"An identical run succeeded on {moment(run.created_at)} UTC.")
@@ -210,7 +210,7 @@ def _parameters(assignments: list[str]) -> dict[str, Any]:
     return values
 
 
-def _say_summary(run: StoredRun, *, saved: bool) -> None:
+def say_summary(run: StoredRun, *, saved: bool) -> None:
     if run.metrics is None:
         if saved:
             say(f"Run ID: {run.run_id}")

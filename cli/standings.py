@@ -216,13 +216,13 @@ def _watched(settings: Settings, listed: Listed) -> Listed:
     def database_away() -> None:
         nonlocal waiting
         waiting = True
-        show(_standing(listed, None, waiting=True))
+        show(standing_of(listed, None, waiting=True))
 
     with interruptible():
         while listed.sweep.finished_at is None and time.monotonic() - seen_working < _NOBODY_SECONDS:
             seconds = time.monotonic() - began
             rate = (listed.sweep.counts.done - first) / seconds if seconds > _REFRESH_SECONDS else None
-            show(_standing(listed, rate, waiting=False))
+            show(standing_of(listed, rate, waiting=False))
             time.sleep(_REFRESH_SECONDS)
             listed = patiently(lambda: look_at(settings, reference), database_away)
             if waiting or listed.sweep.state == "running":
@@ -232,7 +232,7 @@ def _watched(settings: Settings, listed: Listed) -> Listed:
     return listed
 
 
-def _standing(listed: Listed, rate: float | None, *, waiting: bool) -> Standing:
+def standing_of(listed: Listed, rate: float | None, *, waiting: bool) -> Standing:
     from ntrader.sweeps.standing import Standing
 
     counts, total = listed.sweep.counts, listed.sweep.trials

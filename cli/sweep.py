@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ntrader.sweeps.runner import RunnerConfig
     from ntrader.sweeps.standing import Estimate
     from storage.standings import Listed
+    from storage.sweeps import StoredSweep, StoredTrial
 
 _FAILED = 4
 # So many trials are verified where nobody says how many.
@@ -164,7 +165,7 @@ def run(
             verify_best=not no_verify, runner=where,
         ),
     )  # fmt: skip
-    _say_outcome(outcome, json_output=json_output)
+    say_outcome(outcome.sweep, outcome.best, outcome.checked, json_output=json_output)
 
 
 @app.command("resume")
@@ -336,7 +337,7 @@ def _resume(
             settings, sweep, workers=workers, keep_data=not no_keep_data, verify_best=not no_verify, runner=where
         ),
     )
-    _say_outcome(outcome, json_output=json_output)
+    say_outcome(outcome.sweep, outcome.best, outcome.checked, json_output=json_output)
 
 
 def _carried_on(settings: Settings, work: Callable[[], SweepOutcome]) -> SweepOutcome:
@@ -453,8 +454,8 @@ def _expected(estimate: Estimate) -> list[tuple[str, str]]:
     ]
 
 
-def _say_outcome(outcome: SweepOutcome, *, json_output: bool) -> None:
-    sweep, best, checked = outcome.sweep, outcome.best, outcome.checked
+def say_outcome(sweep: StoredSweep, best: StoredTrial | None, checked: Checked | None, *, json_output: bool) -> None:
+    """Raises typer.Exit where not all is well with it."""
     if json_output:
         say_json(sweep_document(sweep) | {"best": trial_document(best) if best else None, "verified": sweep.verified})
     else:

@@ -37,13 +37,14 @@ DEPLOY_HINT: Final = "`ntrader up` makes it known there; with a server of your o
 
 @dataclass(frozen=True, slots=True)
 class FlowRunSeen:
-    """A flow run at one moment. `state` is the name that Prefect's pages show (Late, Running, Cancelled ...), `ended`
-    and `succeeded` what it comes to; `url` is its page."""
+    """A flow run at one moment. `state` is the name that Prefect's pages show (Late, Running, Cancelled ...), `waits`
+    that it has not begun, `ended` and `succeeded` what it comes to; `url` is its page."""
 
     id: UUID
     name: str
     state: str
     message: str | None
+    waits: bool
     ended: bool
     succeeded: bool
     tags: tuple[str, ...]
@@ -100,10 +101,12 @@ def obstacles(deployment: str) -> list[str]:
         )
 
 
-def pool_obstacles(pool: str | None) -> list[str]:
-    """The same of a work pool."""
+def flow_run_obstacles(flow_run: FlowRunSeen) -> list[str]:
+    """The same of one that has not begun; nothing where it has."""
+    if not flow_run.waits:
+        return []
     with get_client(sync_client=True) as client:
-        return _obstacles(client, pool)
+        return _obstacles(client, flow_run.pool)
 
 
 def read_flow_run(flow_run_id: UUID) -> FlowRunSeen | None:
@@ -208,6 +211,7 @@ def _seen(run: FlowRun) -> FlowRunSeen:
         name=run.name,
         state=state.name or state.type.value.capitalize() if state else "Unknown",
         message=state.message or None if state else None,
+        waits=state.is_scheduled() if state else True,
         ended=state.is_final() if state else False,
         succeeded=state.is_completed() if state else False,
         tags=tuple(run.tags),
