@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Sweeps and backtests that are run again and again, by cron.", no_args_is_help=True)
 
+_COLUMNS = (
+    *("name", "flow", "when", "timezone", "state", "next", "last", "last_state", "last_run_id", "last_sweep_id"),
+    *("last_flow_run_id", "description"),
+)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of a schedule; `ntrader schedule list` shows them.")]
 
 
@@ -62,7 +66,7 @@ def list_(format_: FormatOption = Format.table, json_output: JsonOption = False,
     elif format_ is Format.json:
         write_document({"schedules": [_document(entry) for entry in found]}, output)
     else:
-        write_documents([_flat(entry) for entry in found], format_, output)
+        write_documents([_flat(entry) for entry in found], _COLUMNS, format_, output)
     if not found:
         talk("No schedules yet. Add one: ntrader schedule add config/sweeps/sma_grid.yaml --cron '30 2 * * 1-5'")
 
