@@ -102,7 +102,7 @@ def opened(page: Path, folder: Path, *, webgl: bool) -> tuple[str, str]:
     """The page as Chromium has it once its scripts have run, and what they said."""
     done = subprocess.run(
         [
-            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+            str(CHROMIUM), "--headless", "--no-sandbox", "--no-zygote", "--disable-gpu", "--disable-background-networking",
             "--enable-logging=stderr", f"--user-data-dir={folder}/profile", "--virtual-time-budget=1000",
             "--window-size=900,700", "--dump-dom", *([] if webgl else ["--disable-software-rasterizer"]), page.as_uri(),
         ],
