@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -25,6 +25,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     ValidationError,
     field_validator,
     model_validator,
@@ -216,25 +217,72 @@ class RunConfig(FrozenModel):
         return canonical_json(self.snapshot())
 
 
-class RunRequest(FrozenModel):
-    """What a person asks for: a config file, overrides, or both. Overrides win."""
+def _is_none(value: object) -> bool:
+    return value is None
 
-    config_path: str | None = Field(
-        default=None, description="A YAML file such as config/strategies/sma_crossover.yaml"
+
+def _as_json(number: Decimal | None) -> int | float | str | None:
+    """A number wherever JSON's numbers hold it exactly, for what expects one; else its digits."""
+    if number is None or Decimal(str(float(number))) != number:
+        return None if number is None else plain_number(number)
+    return int(number) if number == number.to_integral_value() else float(number)
+
+
+def _asked(position: int, title: str, description: str, **schema: Any) -> Any:
+    """A setting that may be left out, and then is. `schema` is what a form asks for: one plain field, where the type
+    itself would make it a choice between several, one of them "None". Forms sort by `position`."""
+
+    def plain(generated: dict[str, Any]) -> None:
+        for key in ("anyOf", "default"):
+            generated.pop(key, None)
+        generated.update(schema, position=position)
+
+    return Field(default=None, title=title, description=description, json_schema_extra=plain, exclude_if=_is_none)
+
+
+class RunRequest(FrozenModel):
+    """Strategy, symbol and dates are enough; what is left empty has its default. A file, where one is named, says the
+    rest; what is filled in here wins."""
+
+    strategy: str | None = _asked(
+        1, "Strategy", "sma_crossover, mean_reversion, momentum, or an import path like my_package.mine:MyStrategy",
+        type="string",
+    )  # fmt: skip
+    symbol: str | None = _asked(2, "Symbol", "Instrument, such as AAPL; the sample has AAPL, GOOG, IBM, MSFT from"
+                                " 2005-03-01 to 2013-03-01", type="string")  # fmt: skip
+    start: Moment | None = _asked(3, "First day", "Included; empty for all there are", type="string", format="date")
+    end: Moment | None = _asked(4, "Last day", "Included; empty for all there are", type="string", format="date")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict,
+        title="Strategy parameters",
+        description='Those that differ from the defaults, such as {"fast_period": 10, "slow_period": 50}',
+        json_schema_extra={"position": 5},
     )
-    strategy: str | None = Field(default=None, description="A strategy's key, name or import path")
-    parameters: dict[str, Any] = Field(default_factory=dict, description="Strategy parameters to override")
-    symbol: str | None = None
-    source: Source | None = None
-    venue: str | None = None
-    timeframe: str | None = None
-    data_path: str | None = None
-    start: Moment | None = Field(default=None, description="First day, included")
-    end: Moment | None = Field(default=None, description="Last day, included")
-    initial_capital: Decimal | None = None
-    account_type: Literal["CASH", "MARGIN"] | None = None
-    fill_timing: Literal["next_open", "close"] | None = None
-    seed: int | None = None
+    initial_capital: Annotated[Decimal | None, PlainSerializer(_as_json, when_used="json")] = _asked(
+        6, "Initial capital", "In the account's currency; 100,000 if empty", type="number"
+    )
+    source: Source | None = _asked(
+        7, "Source of the bars", "auto, if empty: looks in sample and catalog", type="string",
+        enum=list(get_args(Source)),
+    )  # fmt: skip
+    timeframe: str | None = _asked(8, "Length of a bar", "1-DAY, 1-HOUR, 5-MINUTE; 1-DAY if empty", type="string")
+    fill_timing: Literal["next_open", "close"] | None = _asked(
+        9, "Fill timing", "A signal on a bar trades at the next bar's open (next_open, if empty) or at its own close",
+        type="string", enum=["next_open", "close"],
+    )  # fmt: skip
+    account_type: Literal["CASH", "MARGIN"] | None = _asked(
+        10, "Account", "CASH if empty; short positions need MARGIN", type="string", enum=["CASH", "MARGIN"]
+    )
+    venue: str | None = _asked(11, "Venue", "Of the instrument, such as XNAS; known by itself if empty", type="string")
+    data_path: str | None = _asked(12, "CSV file", "For source csv; a path on the worker's machine", type="string")
+    seed: int | None = _asked(13, "Seed", "Of whatever is random; 0 if empty", type="integer")
+    config_path: str | None = _asked(
+        14, "Config file", "A YAML file such as config/strategies/sma_crossover.yaml, on the worker's machine",
+        type="string",
+    )  # fmt: skip
+    config: dict[str, Any] | None = _asked(
+        15, "Config", "What such a file would say, for a machine that does not have it", type="object"
+    )
 
 
 def canonical_json(value: object) -> str:
@@ -262,13 +310,49 @@ def last_moment(moment: date) -> datetime:
 
 
 def read_request(request: RunRequest) -> dict[str, Any]:
-    """The config file, if any, with the request's overrides laid over it, as plain data for `build_config`."""
-    return lay_over(read_settings(Path(request.config_path)) if request.config_path else {}, request)
+    """The config file, if any, with the request's overrides laid over it, as plain data for `build_config`.
+
+    Raises ConfigError where the file is that of a sweep.
+    """
+    raw = settings_of(request)
+    if "sweep" in raw:
+        origin = request.config_path or "the request"
+        raise ConfigError(
+            f"{origin} describes a sweep, not a single run", hint=f"Run it with `ntrader sweep run {origin}`."
+        )
+    return lay_over(raw, request)
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """The settings of a config file in their long form, blank ones left out. Raises ConfigError as `read_yaml` does."""
-    return _long_form(_without_blanks(read_yaml(path)))
+def settings_of(request: RunRequest) -> dict[str, Any]:
+    """The settings that the request's file holds, or brings along, in their long form, blank ones left out.
+
+    Raises ConfigError as `read_yaml` does.
+    """
+    if request.config is not None:
+        return _long_form(_without_blanks(request.config))
+    return _long_form(_without_blanks(read_yaml(Path(request.config_path)))) if request.config_path else {}
+
+
+def portable(request: RunRequest) -> RunRequest:
+    """The same for a process elsewhere: what the file says goes with it, and paths are whole. Raises ConfigError as
+    `read_yaml` does."""
+    raw = settings_of(request)
+    data = raw.get("data")
+    if isinstance(data, dict) and isinstance(data.get("path"), str):
+        raw = {**raw, "data": {**data, "path": _whole_path(data["path"])}}
+    if request.initial_capital is not None:  # as text: a JSON number may round it
+        raw = {**raw, "initial_capital": plain_number(request.initial_capital)}
+    path = _whole_path(request.data_path) if request.data_path else None
+    return request.model_copy(update={"config": raw or None, "data_path": path, "initial_capital": None})
+
+
+def written_out(request: RunRequest) -> dict[str, Any]:
+    """What was asked for as plain JSON data, nothing else."""
+    return request.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+
+
+def _whole_path(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def lay_over(raw: dict[str, Any], request: RunRequest) -> dict[str, Any]:

@@ -44,7 +44,9 @@ from nautilus_trader.model.enums import (
 )
 from nautilus_trader.model.events import OrderFilled
 from nautilus_trader.model.identifiers import InstrumentId, TraderId, Venue
+from nautilus_trader.model.instruments import Equity
 from nautilus_trader.model.objects import Currency, Money, Price
+from pandas import Timestamp
 
 from ntrader.background import every
 from ntrader.config import FeesConfig, RunConfig
@@ -69,6 +71,7 @@ class Events:
     """Bars as the engine takes them, built once and fed to any number of runs of the same shape."""
 
     bars: Bars
+    instrument: Equity
     data: list[Any]
     per_bar: int
     bar_execution: bool
@@ -91,13 +94,12 @@ def simulate_events(config: RunConfig, events: Events, progress: Progress | None
     fills: list[Fill] = []
     try:
         _add_venue(engine, config, events)
-        engine.add_instrument(build_instrument(config, events.bars))
-        engine.add_data(events.data, sort=False)
-        engine.sort_data()
+        engine.add_instrument(events.instrument)
+        _feed(engine, events)
         engine.add_strategy(build_strategy(config, events.bars))
         engine.kernel.msgbus.subscribe("events.fills.*", lambda event: fills.append(_fill(event)))
         with _sampled(engine, events, progress):
-            _run(engine)
+            _run(engine, events)
         _refuse_early_stop(engine, events, config)
         notes = _order_notes(engine, events)
     finally:
@@ -126,7 +128,7 @@ def build_events(config: RunConfig, bars: Bars) -> Events:
         closes = _ticks(bars, precision, bars.close, times)
         stream = [event for pair in zip(closes, stream, strict=True) for event in pair]
         per_bar = 2
-    return Events(bars, stream, per_bar, bar_execution)
+    return Events(bars, instrument, stream, per_bar, bar_execution)
 
 
 def identity() -> list[object]:
@@ -172,15 +174,27 @@ def _add_venue(engine: BacktestEngine, config: RunConfig, events: Events) -> Non
     engine.kernel.portfolio.analyzer.record_trade = lambda *_args: None
 
 
-def _run(engine: BacktestEngine) -> None:
+def _feed(engine: BacktestEngine, events: Events) -> None:
+    """As a stream: `add_data` spells out, for each event anew, the name of what it belongs to. The first bar's events
+    make these names known; then they are taken out again, for the stream has them too."""
+    engine.add_data(events.data[: events.per_bar], sort=False)
+    engine.clear_data()
+    engine.add_data_iterator("events", iter([events.data]))
+
+
+def _run(engine: BacktestEngine, events: Events) -> None:
     try:
-        engine.run()
+        engine.run(start=_moment(events.data[0]), end=_moment(events.data[-1]))
     except NtraderError:
         raise
     except Exception as error:
         raise StrategyError(
             f"the strategy raised {type(error).__name__}: {error}", traceback_text=traceback.format_exc()
         ) from error
+
+
+def _moment(event: Any) -> Timestamp:
+    return Timestamp(event.ts_init, tz="UTC")
 
 
 def _refuse_early_stop(engine: BacktestEngine, events: Events, config: RunConfig) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import queue
+import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from contextlib import suppress
+from typing import Any, Final, Protocol
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -17,6 +19,9 @@ from tasks.open_sweep import Opening
 from tasks.trials import ChunkReport, Share, Sitting
 
 Tell = Callable[[int, int], None]
+
+# For the trial at hand and for saving what there is.
+_GOODBYE_SECONDS: Final = 3.0
 
 
 class Runner(Protocol):
@@ -36,7 +41,7 @@ class Runner(Protocol):
         Raises what the chunk raised."""
 
     def stop(self) -> None:
-        """End all chunks now: what they have not saved is given back."""
+        """End all chunks: what is done is saved if that takes but a moment, everything else is given back."""
 
 
 def default_workers() -> int:
@@ -74,6 +79,7 @@ class LocalRunner:
         self.width = self.processes = width
         self._settings = settings
         self._all: list[Watched] = []
+        self._idle: list[Watched] = []
         self._over: queue.SimpleQueue[tuple[Watched, Any]] = queue.SimpleQueue()
 
     def begin(self, opening: Opening, tell: Tell) -> None:
@@ -98,5 +104,15 @@ class LocalRunner:
         return report
 
     def stop(self) -> None:
-        for watched in self._all:
-            watched.stop()
+        busy = len(self._all) - len(self._idle)
+        try:
+            for watched in self._all:
+                watched.call_back()
+            deadline = time.monotonic() + _GOODBYE_SECONDS
+            while busy and (left := deadline - time.monotonic()) > 0:
+                with suppress(queue.Empty):
+                    self._over.get(timeout=left)
+                    busy -= 1
+        finally:  # also where somebody does not want to wait so long
+            for watched in self._all:
+                watched.stop()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +33,7 @@ from storage.trials import Finished, Portion, Reserved
 LOADING: Final = -1
 SAVING: Final = -2
 WAITING: Final = -3
+PREPARING: Final = -4
 
 # What every process that takes part in a sweep has in common.
 VERSIONS: Final = ("code", "engine", "environment")
@@ -67,8 +70,8 @@ class Share:
 @dataclass(frozen=True, slots=True)
 class ChunkReport:
     """What became of a chunk. `busy` are the seconds that its trials took, `best` the best of the objective and its
-    trial, `memory` the largest size of the process in bytes. `crashed` says that the process died; what is not `over`
-    is news of one that goes on."""
+    trial, `memory` the largest size of the process in bytes. `crashed` says that the process died, `stillborn` that no
+    trial can be blamed for that; what is not `over` is news of one that goes on."""
 
     saved: int = 0
     failed: int = 0
@@ -77,6 +80,7 @@ class ChunkReport:
     memory: int = 0
     crashed: bool = False
     over: bool = True
+    stillborn: bool = False
 
 
 @dataclass(slots=True)
@@ -87,7 +91,11 @@ class _Chunk:
     inputs: dict[str, Inputs] = field(default_factory=dict)
 
 
-# Data that this process has seen kept: to look once is enough.
+# Sent by whoever watches: finish the trial at hand, save, and come back.
+COME_BACK: Final = signal.SIGUSR1
+_called_back = threading.Event()
+
+# Data of a session that this process has seen kept: to look once is enough.
 _kept: set[tuple[str, str]] = set()
 
 
@@ -98,6 +106,8 @@ def run_chunk(settings: Settings, sitting: Sitting, chunk_id: UUID, share: Share
     DatabaseError where nothing can be saved; the trials then wait again when their lease has run out, or when the
     caller gives them back.
     """
+    _called_back.clear()
+    signal.signal(COME_BACK, lambda *_: _called_back.set())
     progress(LOADING, 0)
 
     def wait() -> None:
@@ -117,21 +127,24 @@ def run_chunk(settings: Settings, sitting: Sitting, chunk_id: UUID, share: Share
         lambda: stored.save(settings, chunk_id, chunk.finished, [*chunk.inputs.items()], keep_data=sitting.keep_data),
         wait,
     )
-    _kept.update((data, sitting.code) for data in chunk.inputs)
+    if saved:
+        _kept.update((sitting.session, data) for data in chunk.inputs)
     return _report(sitting, [trial for trial in chunk.finished if trial.run.trial_number in saved])
 
 
 def record_failure(settings: Settings, sitting: Sitting, chunk_id: UUID, number: int, reason: str, text: str) -> None:
     """A trial that took its process with it, or had to be stopped: its run has failed. The chunk's others wait."""
     held = [trial for trial in stored.reserved_by(settings, chunk_id) if trial.number == number]
-    finished = []
+    trials = trials_of(sitting.session, sitting.sweep, settings.home)
+    finished, inputs = [], {}
     for trial in held:
-        trials = trials_of(sitting.session, sitting.sweep, settings.home)
         config = trials.config(trial.point)
-        failure = Failure("failed", _KINDS[reason], text, None, trials.fingerprints(config))
+        prints = trials.fingerprints(config)
+        failure = Failure("failed", _KINDS[reason], text, None, prints)
         now = datetime.now(UTC)
         finished.append(Finished(_new_run(sitting, config, number), now, now, 0.0, failure=failure, reason=reason))
-    stored.save(settings, chunk_id, finished)
+        inputs[prints.data] = trials.inputs(config)
+    stored.save(settings, chunk_id, finished, [*inputs.items()], keep_data=sitting.keep_data)
 
 
 _KINDS = {"timeout": "TrialTimeout", "memory": "OutOfMemory", "killed": "EngineKilledError"}
@@ -167,9 +180,11 @@ def _run(home: Path, sitting: Sitting, reserved: list[Reserved], seconds: float,
     chunk = _Chunk()
     deadline = time.monotonic() + seconds
     for done, trial in enumerate(reserved):
-        if done and time.monotonic() > deadline:
+        if _called_back.is_set() or (done and time.monotonic() > deadline):
             break
         config = trials.config(trial.point)
+        if not trials.is_warm(config):
+            progress(PREPARING, done)
         try:
             prints = trials.fingerprints(config)
         except DataError as error:
@@ -178,7 +193,7 @@ def _run(home: Path, sitting: Sitting, reserved: list[Reserved], seconds: float,
         trials.warm(config)
         progress(trial.number, done)
         chunk.finished.append(_finish(trials, sitting, trial.number, config, prints))
-        if (prints.data, prints.code) not in _kept:
+        if (sitting.session, prints.data) not in _kept:
             chunk.inputs.setdefault(prints.data, trials.inputs(config))
     return chunk
 

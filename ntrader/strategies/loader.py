@@ -14,6 +14,7 @@ import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import msgspec
@@ -58,7 +59,13 @@ class StrategyClass:
 
     @property
     def fields(self) -> tuple[Any, ...]:
-        return tuple(f for f in msgspec.structs.fields(self.config) if f.name not in _BASE | _GIVEN)
+        return _declared(self.config)
+
+
+# What is looked up in annotations takes a millisecond: once a class, not once a trial.
+@lru_cache(maxsize=64)
+def _declared(config: type[StrategyConfig]) -> tuple[Any, ...]:
+    return tuple(f for f in msgspec.structs.fields(config) if f.name not in _BASE | _GIVEN)
 
 
 def load_strategy(path: str) -> StrategyClass:
@@ -77,7 +84,8 @@ def load_strategy(path: str) -> StrategyClass:
             hint=f"Did you mean {module_name}:{near[0]}?" if near else None,
         )
     name, kind = identity(path)
-    return StrategyClass(path=path, name=name, strategy_type=kind, strategy=found, config=_config_class(found))
+    config = _config_class(found)  # type: ignore[arg-type]  # mypy takes a class of Any for not hashable
+    return StrategyClass(path=path, name=name, strategy_type=kind, strategy=found, config=config)
 
 
 def parameters_of(strategy: StrategyClass) -> tuple[Parameter, ...]:
@@ -167,6 +175,7 @@ def _is_strategy(value: object) -> typing.TypeGuard[type[Strategy]]:
     return isinstance(value, type) and issubclass(value, Strategy) and value is not Strategy
 
 
+@lru_cache(maxsize=64)
 def _config_class(strategy: type[Strategy]) -> type[StrategyConfig]:
     """The type that `__init__` asks for, else `<Class>Config` beside the class, else what its base class has."""
     for kind in strategy.__mro__:
@@ -190,10 +199,17 @@ def _init_types(kind: type) -> Iterator[Any]:
 
 def _construct(kind: type[Strategy], config: StrategyConfig) -> Strategy:
     """Call the constructor as it wants to be called: with `config`, with one argument of any name, or with none."""
-    _, *accepted = inspect.signature(kind.__init__).parameters.values()
+    accepted = _accepted(kind)  # type: ignore[arg-type]  # the same
     if any(item.name == "config" or item.kind is inspect.Parameter.VAR_KEYWORD for item in accepted):
         return kind(config=config)
     return kind(config) if accepted else kind()
+
+
+@lru_cache(maxsize=64)
+def _accepted(kind: type[Strategy]) -> tuple[inspect.Parameter, ...]:
+    """What the constructor takes besides `self`."""
+    _, *accepted = inspect.signature(kind.__init__).parameters.values()
+    return tuple(accepted)
 
 
 def _convert(strategy: StrategyClass, given: dict[str, Any], instrument_id: str, bar_type: str) -> StrategyConfig:

@@ -3,12 +3,13 @@ changes what comes out of them."""
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import Field, ValidationError
 
 from ntrader.config import FrozenModel
 from ntrader.errors import ConfigError
+from ntrader.forms import FORM, or_new
 from ntrader.settings import Settings
 
 Kind = Literal["local", "dask", "prefect"]
@@ -20,10 +21,17 @@ class RunnerConfig(FrozenModel):
     """What runs the trials. A shard is a flow run of `deployment` and takes part in the sweep from whatever machine it
     comes to."""
 
-    kind: Kind = "local"
+    model_config = FORM
+
+    kind: Kind = Field(default="local", description="Processes there, a Dask cluster, or shards on a Prefect work pool")
     scheduler: str | None = Field(default=None, description="Address of Dask's scheduler, like tcp://host:8786")
     shards: int | None = Field(default=None, ge=1, description="How many shards; by default one a worker of the pool")
     deployment: str = Field(default=DEPLOYMENT, description="What a shard is a run of, as FLOW/DEPLOYMENT")
+
+
+Where = Annotated[
+    RunnerConfig | None, or_new("As chosen here", RunnerConfig.model_json_schema(), "As set where it runs")
+]
 
 
 def choose_runner(
