@@ -148,9 +148,8 @@ class DaskRunner:
             answers = [self._client.submit(dask_slot.unfit, pure=False).result(timeout=_RESULT_SECONDS)]
             answers += self._client.run(dask_slot.unfit, on_error="raise").values()
         except Exception as error:
-            raise ConfigError(
-                f"the Dask cluster {self._address} does not know ntrader: {error}", hint=_INSTALL
-            ) from error
+            text = f"the Dask cluster {self._address} does not know what it is to run: {error}"
+            raise ConfigError(text, hint=_INSTALL) from error
         for answer in answers:
             if answer is not None:
                 raise answer

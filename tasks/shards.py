@@ -167,7 +167,7 @@ class ShardRunner:
         elif state.is_cancelled():
             raise RunError(f"shard {name} was cancelled")
         else:
-            raise _failure_of(name, state)
+            raise failure_of(name, state)
 
     def _news(self) -> ChunkReport | None:
         """What has been done since the last time, by whomever."""
@@ -248,7 +248,7 @@ def _without_workers(pool: _Pool) -> ServiceError:
     )
 
 
-def _failure_of(name: str, state: State) -> NtraderError:
+def failure_of(name: str, state: State) -> NtraderError:
     """What the shard raised, as far as Prefect tells: the class and what it said."""
     text = state.message or "Prefect does not say why"
     found = re.search(r"(?s)\b(\w+Error): (.*)", text)

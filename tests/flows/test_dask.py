@@ -137,18 +137,19 @@ def test_a_sweep_on_a_cluster_equals_one_on_this_machine(here: Cluster) -> None:
     assert results(here.settings, there) == results(here.settings, local)
 
 
-def test_a_worker_with_other_data_is_refused(here: Cluster) -> None:
-    add_bars(here.home("two"), walk(changed=True), replace=True)
+def test_workers_with_other_data_are_refused(here: Cluster) -> None:
+    for name in ("one", "two"):
+        add_bars(here.home(name), walk(changed=True), replace=True)
 
-    with pytest.raises(
-        BadDataError, match=r"(?s)on .+: the bars of TEST \(catalog\) are not those .*same data"
-    ) as error:
+    complaint = r"(?s)on .+: the bars of TEST \(catalog\) are not those .*same data"
+    with pytest.raises(BadDataError, match=complaint) as error:
         sweep(request(), GRID, rerun=True, runner=here.config)
 
-    add_bars(here.home("two"), walk(), replace=True)
+    for name in ("one", "two"):
+        add_bars(here.home(name), walk(), replace=True)
     number = error.value.__dict__["sweep_id"]
     counts = count_trials(here.settings, number)
-    assert counts.failed == counts.running == 0
+    assert counts.done == counts.running == 0
     outcome = resume_sweep(str(number), verify_best=False, runner=here.config)
     assert outcome.sweep.counts.success == 10
 
@@ -189,17 +190,13 @@ def test_an_interrupted_sweep_leaves_nothing_running(here: Cluster, tmp_path: Pa
 
 def start_sweep(cluster: Cluster, folder: Path) -> subprocess.Popen[str]:
     """A command that hangs in its first trial, near the end: what a trial will take is tried with 2,000 bars."""
-    config = folder / "hang.yaml"
     script = {"script": {"2005": "hang again"}, "marker": str(folder / "begun")}
     section = {"symbols": ["AAPL", "IBM", "MSFT"], "objective": "total_return"}
-    config.write_text(
-        json.dumps(
-            {"strategy": "tests.scripted:Scripted", "parameters": script, "data": {"symbol": "AAPL"}, "sweep": section}
-        )
-    )
-    return start(
-        "sweep", "run", str(config), "--rerun", "--no-verify", "--workers", "1", "--scheduler", cluster.address
-    )
+    base = {"strategy": "tests.scripted:Scripted", "parameters": script, "data": {"symbol": "AAPL"}}
+    config = folder / "hang.yaml"
+    config.write_text(json.dumps(base | {"sweep": section}))
+    words = ("sweep", "run", str(config), "--rerun", "--no-verify", "--workers", "1")
+    return start(*words, "--scheduler", cluster.address)
 
 
 def worker_at_work(cluster: Cluster) -> str:
