@@ -82,7 +82,7 @@ def _publish_outcome(settings: Settings, sweep: StoredSweep, holds: bool | None)
     surface = _surface(settings, sweep)
     best = ranking[0] if ranking else None
     summary = sweep_summary(
-        sweep.id, title, f"{sweep.state}: {said}", sweep.objective, _best(best, sweep.objective),
+        sweep.id, title, f"{sweep.state.capitalize()}: {said}", sweep.objective, _best(best, sweep.objective),
         best.run_id if best else None, holds, surface,
     )  # fmt: skip
     create_markdown_artifact(summary, key=f"{key}-summary", description=f"Sweep {sweep.id}: {title}")
@@ -122,10 +122,15 @@ def _row(place: int, trial: StoredTrial, objective: str) -> dict[str, Any]:
     return {
         "place": place,
         "trial": trial.trial_number,
-        **{name: trial.metrics[name] for name in metrics},
         **_where(trial),
+        **{name: _rounded(trial.metrics[name]) for name in metrics},
         "run_id": str(trial.run_id) if trial.run_id else None,
     }
+
+
+def _rounded(value: Any) -> Any:
+    """To what a table has room for; the database has every digit."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _where(trial: StoredTrial) -> dict[str, Any]:
