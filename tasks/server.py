@@ -59,6 +59,11 @@ class ServerState:
     def ui_url(self) -> str:
         return self.api_url.removesuffix("/api")
 
+    @property
+    def has_answered(self) -> bool:
+        """False while it is being started."""
+        return bool(self.process.facts.get("has_answered"))
+
 
 def ensure_server(settings: Settings) -> str:
     """The API URL to use: PREFECT_API_URL, or that of the local server, which is started if it does not answer.
@@ -88,9 +93,10 @@ def running_server(home: Path) -> ServerState | None:
 
 
 def hung_server(home: Path) -> int | None:
-    """The pid of a local server that lives but does not answer."""
+    """The pid of a local server that lives but does not answer any more."""
     state = _remembered(home)
-    return None if state is None or not state.process.lives or _healthy(state.api_url) else state.pid
+    lives = state is not None and state.has_answered and state.process.lives
+    return state.pid if state and lives and not _healthy(state.api_url) else None
 
 
 def stop_server(home: Path) -> bool:
@@ -131,35 +137,46 @@ def log_file(home: Path) -> Path:
 
 
 def _start(home: Path, database: str) -> ServerState:
-    _discard_hung(home)
-    port = _free_port()
-    api_url = f"http://{HOST}:{port}/api"
-    process = _spawn(home, port, api_url, database)
+    state = _being_started(home)
+    process = None
+    if state is None:
+        _discard_hung(home)
+        api_url = f"http://{HOST}:{_free_port()}/api"
+        process = _spawn(home, api_url, database)
+        # Before it answers: whoever comes after this command has been interrupted or killed finds it.
+        state = _remember(home, process.pid, api_url, has_answered=False)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise _did_not_start(home, process.returncode)
-        if _healthy(api_url):
-            return _remember(home, process.pid, api_url)
+        if process.poll() is not None if process else not state.process.lives:
+            raise _did_not_start(home, process.returncode if process else None)
+        if _healthy(state.api_url):
+            return _remember(home, state.pid, state.api_url, has_answered=True)
         time.sleep(0.1)
-    process.kill()
+    processes.terminate(state.process)
     raise ServiceError(
         f"the Prefect server did not answer within {START_SECONDS} seconds", hint=f"Its log is {log_file(home)}."
     )
 
 
-def _did_not_start(home: Path, code: int) -> ServiceError:
+def _being_started(home: Path) -> ServerState | None:
+    """A server whose start nobody waits for any more."""
+    state = _remembered(home)
+    return state if state is not None and not state.has_answered and state.process.lives else None
+
+
+def _did_not_start(home: Path, code: int | None) -> ServiceError:
     if shutil.disk_usage(home).free < _LEAST_SPACE:
         return ServiceError(f"the disk of {home} is full: the Prefect server did not start", hint="Make room there.")
     return ServiceError(
-        f"the Prefect server ended while starting (exit code {code}):{_log_tail(home)}",
+        f"the Prefect server ended while starting{'' if code is None else f' (exit code {code})'}:{_log_tail(home)}",
         hint=f"Its log is {log_file(home)}.",
     )
 
 
-def _spawn(home: Path, port: int, api_url: str, database: str) -> subprocess.Popen[bytes]:
+def _spawn(home: Path, api_url: str, database: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-    options = ["--host", HOST, "--port", str(port), "--timeout-keep-alive", "5"]
+    port = api_url.rpartition(":")[2].removesuffix("/api")
+    options = ["--host", HOST, "--port", port, "--timeout-keep-alive", "5"]
     environment = _server_environment(home, api_url, database)
     return processes.start([*command, *options], log=log_file(home), folder=home, environment=environment)
 
@@ -244,8 +261,8 @@ def _discard_hung(home: Path) -> None:
         processes.terminate(state.process)
 
 
-def _remember(home: Path, pid: int, api_url: str) -> ServerState:
-    return ServerState(processes.remember(_state_file(home), pid, api_url=api_url))
+def _remember(home: Path, pid: int, api_url: str, *, has_answered: bool) -> ServerState:
+    return ServerState(processes.remember(_state_file(home), pid, api_url=api_url, has_answered=has_answered))
 
 
 def _remembered(home: Path) -> ServerState | None:
