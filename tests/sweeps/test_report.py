@@ -45,7 +45,8 @@ def page_of(
     analysis = analysis_of(sweep, objective, 20, observations)
     failed = Counter(str(one.reason) for one in outcomes if one.state == "failed")
     known: dict[str, Any] = {
-        "id": 7, "name": sweep.name, "config": sweep, "strategy_name": "SMA Crossover", "state": "finished", "sampler_version": None,
+        "id": 7, "name": sweep.name, "config": sweep, "strategy_name": "SMA Crossover", "state": "finished",
+        "sampler_version": None,
         "planned": len(outcomes), "success": len(outcomes) - failed.total(), "linked": 2, "failed": failed,
         "seconds": 12.0, "verified": True, "created_at": datetime(2026, 1, 2, tzinfo=UTC), "finished_at": None,
     }  # fmt: skip
