@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
+import urllib.error
 import urllib.request
 
 from ntrader.errors import ServiceError
@@ -34,16 +37,24 @@ def _prefect(settings: Settings) -> Verdict:
 def _theirs(api_url: str) -> Verdict:
     try:
         server.require_answer(api_url)
+        return doctor.ok(f"Prefect{_version(api_url)} at {mask_url(api_url)}")
     except ServiceError as error:
         return doctor.wrong(error.message, error.hint or "")
-    return doctor.ok(f"Prefect{_version(api_url)} at {mask_url(api_url)}")
 
 
 def _version(api_url: str) -> str:
-    """` 3.8.8`; empty where the server does not say, because it wants a login first."""
+    """` 3.8.8`; empty where the server does not say. Raises ServiceError where it wants another login."""
+    request = urllib.request.Request(f"{api_url.rstrip('/')}/admin/version")
+    if login := os.environ.get("PREFECT_API_AUTH_STRING"):
+        request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
     try:
-        with urllib.request.urlopen(f"{api_url.rstrip('/')}/admin/version", timeout=_TIMEOUT) as answer:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
             version = json.loads(answer.read(100))
             return f" {version}" if isinstance(version, str) else ""
+    except urllib.error.HTTPError as error:
+        # Prefect's own profile may have the login, or the key for its cloud, which are not looked up here.
+        if login and error.code in server.NO_ENTRY:
+            raise server.login_wanted(api_url) from error
+        return ", which wants a login," if error.code in server.NO_ENTRY else ""
     except (OSError, ValueError):
         return ""

@@ -32,6 +32,9 @@ PORT = 4200
 DATABASE = "prefect"
 START_SECONDS = 180
 
+# What a server answers who does not like the login.
+NO_ENTRY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+
 _HEALTH_TIMEOUT = 3.0
 _FOREIGN_TIMEOUT = 10.0
 _LEAST_SPACE = 10_000_000
@@ -226,7 +229,7 @@ def require_answer(api_url: str) -> None:
             if answer.read(100).strip() == b"true":
                 return
     except urllib.error.HTTPError as error:
-        if error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        if error.code in NO_ENTRY:
             return
     except (OSError, ValueError) as error:
         raise ServiceError(
@@ -235,6 +238,13 @@ def require_answer(api_url: str) -> None:
         ) from error
     raise ServiceError(
         f"what answers at PREFECT_API_URL {shown} is not Prefect's API", hint="Its URL usually ends in /api."
+    )
+
+
+def login_wanted(api_url: str) -> ServiceError:
+    return ServiceError(
+        f"the Prefect server at {mask_url(api_url)} wants a login, or another one",
+        hint="Set PREFECT_API_AUTH_STRING to user:password, as the server has it in PREFECT_SERVER_API_AUTH_STRING.",
     )
 
 
