@@ -104,13 +104,14 @@ def parse_url(url: str) -> str:
 
 
 def connect(
-    settings: Settings, *, autocommit: bool = True, user: str | None = None
+    settings: Settings, *, autocommit: bool = True, user: str | None = None, reading: bool = True
 ) -> psycopg.Connection[dict[str, Any]]:
-    """A connection for reading, rows as dicts, times in UTC; `user` replaces the one of the settings.
+    """A connection, planning as suits reading or writing; rows as dicts, times in UTC. `user` replaces the one of the
+    settings.
 
     Raises our own errors, each with the next step.
     """
-    parameters = _parameters(settings, reading=True) | ({"user": user} if user else {})
+    parameters = _parameters(settings, reading=reading) | ({"user": user} if user else {})
     try:
         return psycopg.connect(libpq.make_conninfo(**parameters), autocommit=autocommit, row_factory=dict_row)
     except psycopg.Error as error:
@@ -125,7 +126,8 @@ def _parameters(settings: Settings, *, reading: bool) -> dict[str, Any]:
 
 
 def session_options(settings: Settings, *, reading: bool = False) -> str:
-    """Reading forces custom plans: a generic one took 845 ms where the right index takes 0.2."""
+    """Reading forces custom plans: a generic one took 845 ms where the right index takes 0.2. Writing must not: the
+    check of each row that refers to a run would be planned anew, 0.2 ms where runs have so many indexes."""
     wanted = {"timezone": "UTC", "statement_timeout": str(settings.db_statement_timeout)}
     if reading:
         wanted |= {"plan_cache_mode": "force_custom_plan"} | PLANNER
@@ -241,7 +243,7 @@ def writing(settings: Settings) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     """The same by psycopg alone, for processes that need not wait for SQLAlchemy to be imported: one transaction, on a
     connection that is kept for the next."""
     idle = _idle.setdefault(settings, [])
-    connection = idle.pop() if idle else connect(settings, autocommit=False)
+    connection = idle.pop() if idle else connect(settings, autocommit=False, reading=False)
     try:
         with connection.transaction():
             yield connection
