@@ -13,7 +13,7 @@ from cli.output import say, talk
 RunArgument = Annotated[
     str,
     typer.Argument(
-        metavar="RUN", help="Run ID, its first 4 or more characters, a name, @last or @last~1.",
+        metavar="RUN", help="Run ID, its first 4 or more characters, a name, @last, @last~1 or @best:SWEEP.",
         autocompletion=complete.runs,
     ),
 ]  # fmt: skip

@@ -10,7 +10,7 @@ import typer
 
 from cli.formats import UNDEFINED, Format, destination, write
 from cli.output import progress_line, say_table, talk
-from cli.reproduce import DIFFERENT, chosen, place
+from cli.reproduce import DIFFERENT, RunsArgument, SweepOption, chosen, place
 
 if TYPE_CHECKING:
     from flows.canary import CanaryReport, Replayed
@@ -20,10 +20,10 @@ _KEYS = ("run_id", "strategy", "symbol", "result", "also_moved", "first_differen
 
 
 def canary(
-    runs: Annotated[list[str] | None, typer.Argument(help="Run IDs, beginnings of them, @last, or names.")] = None,
+    runs: RunsArgument = None,
     nautilus: Annotated[str, typer.Option("--nautilus", help="The other version, such as 1.230.0.")] = "",
     last: Annotated[int | None, typer.Option("--last", min=1, help="The newest N successful runs.")] = None,
-    sweep: Annotated[int | None, typer.Option("--sweep", help="All successful runs of this sweep.")] = None,
+    sweep: SweepOption = None,
     recreate: Annotated[bool, typer.Option("--recreate", help="Make the environment of that version anew.")] = False,
     format_: Annotated[Format, typer.Option("--format", help="How the results are written.")] = Format.table,
     json_output: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,

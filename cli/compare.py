@@ -31,7 +31,7 @@ def compare(
         list[str],
         typer.Argument(
             metavar="RUN RUN...",
-            help="2 to 10 runs: Run ID, its first characters, a name, @last or @last~1.",
+            help="2 to 10 runs: Run ID, its first characters, a name, @last, @last~1 or @best:SWEEP.",
             autocompletion=complete.runs,
         ),
     ],

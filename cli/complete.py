@@ -7,13 +7,23 @@ from typing import Any
 
 
 def runs(incomplete: str) -> list[tuple[str, str]]:
-    """Names, Run IDs and @last, each with what it is."""
+    """Names, Run IDs, @last and @best:SWEEP, each with what it is."""
     from storage.known import recent_runs, runs_that_begin
 
     found = [("@last", "the newest run"), *_asked(recent_runs)]
+    if incomplete.startswith("@b"):
+        found = [(f"@best:{name}", f"the best trial of {what}") for name, what in sweeps("")]
     if len(incomplete) >= 4 and set(incomplete.lower()) <= set("0123456789abcdef-"):
         found += _asked(lambda connection: runs_that_begin(connection, incomplete))
     return [pair for pair in dict(found).items() if pair[0].startswith(incomplete)]
+
+
+def sweeps(incomplete: str) -> list[tuple[str, str]]:
+    """Numbers, names and @last, each with what it is."""
+    from storage.known import recent_sweeps
+
+    found = [("@last", "the newest sweep"), *_asked(recent_sweeps)]
+    return [pair for pair in dict(found).items() if pair[0].lower().startswith(incomplete.lower())]
 
 
 def strategies(incomplete: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.complete import strategies, symbols, tags
+from cli.complete import strategies, sweeps, symbols, tags
 
 if TYPE_CHECKING:
     from storage.conditions import Filters
@@ -36,7 +36,15 @@ SymbolOption = Annotated[
 ]
 StatusOption = Annotated[list[Status] | None, typer.Option("--status", help="Repeatable.")]
 SourceOption = Annotated[str | None, typer.Option("--data-source", help="sample, catalog, csv, synthetic.")]
-SweepOption = Annotated[int | None, typer.Option("--sweep", help="Trials of this sweep.")]
+SweepOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sweep",
+        metavar="SWEEP",
+        help="Trials of this sweep: its number, name or @last. Runs that it is linked to count.",
+        autocompletion=sweeps,
+    ),
+]
 TagOption = Annotated[
     list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="Repeatable: all hold.", autocompletion=tags)
 ]
@@ -69,7 +77,7 @@ def filters(**given: Any) -> Filters:
     from ntrader.moments import parse_end, parse_moment
     from storage.conditions import Filters
 
-    moments = {
+    moments: dict[str, Any] = {
         name: parse_moment(given[name]) if given.get(name) else None for name in ("after", "before", "period_start")
     }
     return Filters(

@@ -41,6 +41,12 @@ def write(format_: Format, stream: TextIO, columns: Sequence[str], rows: Iterabl
     _WRITERS[format_](stream, columns, rows)
 
 
+def write_document(document: object, path: Path | None) -> None:
+    """One JSON document, to be read by people too."""
+    with destination(path) as stream:
+        stream.write(json.dumps(plain(document), ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+
+
 @contextmanager
 def destination(path: Path | None) -> Iterator[TextIO]:
     """Where `-o FILE` says, or stdout; a file takes its place when it is whole.

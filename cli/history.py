@@ -32,7 +32,7 @@ from cli.filters import (
     order,
     strategy_name,
 )
-from cli.formats import UNDEFINED, Format, destination, text, write
+from cli.formats import UNDEFINED, Format, destination, printable, text, write
 from cli.output import (
     cell,
     day,
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from ntrader.settings import Settings
     from storage.conditions import Filters
     from storage.runs import RunPage, RunTable, StoredRun
+    from storage.standings import Place
 
 app = typer.Typer(
     help="List, find, show, annotate and export recorded runs.", no_args_is_help=True, rich_markup_mode=None
@@ -73,6 +74,7 @@ ColumnsOption = Annotated[
 ]
 _SHOWN = ("run_id", "created_at", "strategy_name", "instrument_symbol", "total_return", "sharpe_ratio",
           "max_drawdown", "execution_status")  # fmt: skip
+_SHOWN_LINKS = 5
 _FIRST_RUN = "No runs yet. Start one: ntrader run-backtest --strategy sma_crossover --symbol AAPL"
 
 
@@ -184,6 +186,7 @@ def show(
     from ntrader.errors import ConfigError
     from ntrader.settings import load_settings
     from storage.runs import get_run
+    from storage.standings import places
 
     if trades + equity + config + code > 1:
         raise ConfigError("--trades, --equity, --config and --code are one question each", hint="Ask for one of them.")
@@ -201,9 +204,9 @@ def show(
         with destination(output) as stream:
             stream.write(text_)
     elif format_ is Format.table and output is None:
-        _say_run(run)
+        _say_run(run, places(settings, run.run_id))
     else:
-        _write_run(run, format_, output)
+        _write_run(run, places(settings, run.run_id), format_, output)
 
 
 @app.command()
@@ -446,9 +449,10 @@ def _code(settings: Settings, run: StoredRun, format_: Format) -> str:
     return "\n".join(f"# {name}\n{text.rstrip()}\n" for name, text in shown.items() if text.strip())
 
 
-def _write_run(run: StoredRun, format_: Format, output: Path | None) -> None:
+def _write_run(run: StoredRun, trials: Sequence[Place], format_: Format, output: Path | None) -> None:
     """One document as JSON, one line as ndjson, a row a field in the other formats."""
-    document = run_document(run)
+    linked = [{"sweep_id": trial.sweep_id, "trial_number": trial.trial_number} for trial in trials if trial.linked]
+    document = run_document(run) | {"linked_by": linked}
     with destination(output) as stream:
         if format_ is Format.json:
             stream.write(_json(document))
@@ -459,10 +463,10 @@ def _write_run(run: StoredRun, format_: Format, output: Path | None) -> None:
             write(format_, stream, ["field", "value"], list(flat.items()))
 
 
-def _say_run(run: StoredRun) -> None:
+def _say_run(run: StoredRun, trials: Sequence[Place]) -> None:
     say(f"Run {run.run_id}{f'  {run.name}' if run.name else ''}")
     _section("Strategy Configuration", _strategy(run))
-    _section("Execution Context", _context(run))
+    _section("Execution Context", _context(run, trials))
     if run.metrics is not None:
         say("\nPerformance Metrics")
         for title, pairs in _performance(run).items():
@@ -500,7 +504,7 @@ def _strategy(run: StoredRun) -> list[tuple[str, str]]:
     ]
 
 
-def _context(run: StoredRun) -> list[tuple[str, str]]:
+def _context(run: StoredRun, trials: Sequence[Place]) -> list[tuple[str, str]]:
     data, venue = run.config_snapshot["data"], run.config_snapshot["venue"]
     fees = venue["fees"]
     return [
@@ -515,12 +519,31 @@ def _context(run: StoredRun) -> list[tuple[str, str]]:
         ("Slippage", percent(venue["slippage"], 3)),
         ("Started", f"{moment(run.started_at)} UTC"),
         *([("Reproduced from", str(run.reproduced_from_run_id))] if run.reproduced_from_run_id else []),
-        *([("Sweep", f"{run.sweep_id}, trial {run.trial_number}")] if run.sweep_id is not None else []),
+        *_sweeps(run, trials),
         ("Duration", seconds(run.execution_duration_seconds)),
         ("Run key", run.run_key or UNDEFINED),
         ("Result digest", run.result_digest or UNDEFINED),
         *(("Warning", warning) for warning in run.warnings),
     ]
+
+
+def _sweeps(run: StoredRun, trials: Sequence[Place]) -> list[tuple[str, str]]:
+    """The sweep that it was run for, and those that found it there."""
+    own = [trial for trial in trials if not trial.linked]
+    linked = [trial for trial in trials if trial.linked]
+    lines = [("Sweep", _place(trial)) for trial in own]
+    if run.sweep_id is not None and not own:
+        lines.append(("Sweep", f"{run.sweep_id}, trial {run.trial_number}, which was to be run again since"))
+    lines += [("Linked by", f"sweep {_place(trial)}") for trial in linked[:_SHOWN_LINKS]]
+    if len(linked) > _SHOWN_LINKS:
+        lines.append(("Linked by", f"{len(linked) - _SHOWN_LINKS:,} more"))
+    return lines
+
+
+def _place(trial: Place) -> str:
+    return (
+        f"{trial.sweep_id}{f' ({printable(trial.sweep_name)})' if trial.sweep_name else ''}, trial {trial.trial_number}"
+    )
 
 
 def _performance(run: StoredRun) -> dict[str, list[tuple[str, str]]]:

@@ -13,13 +13,29 @@ from typing import Annotated
 
 import typer
 
-from cli import canary, compare, data, db, doctor, history, reproduce, run, services, sql, strategy, sweep
+from cli import (
+    canary,
+    compare,
+    data,
+    db,
+    doctor,
+    history,
+    reproduce,
+    run,
+    schedule,
+    services,
+    sql,
+    strategy,
+    sweep,
+    watch,
+)
 from cli.narrow import narrowed
 from cli.output import complain
 from ntrader.errors import (
     AmbiguousError,
     ConfigError,
     DatabaseError,
+    DriftError,
     Interruption,
     NotFoundError,
     NtraderError,
@@ -35,6 +51,7 @@ EXIT_CODES: tuple[tuple[type[NtraderError], int], ...] = (
     (NotFoundError, NOT_FOUND),
     (AmbiguousError, NOT_FOUND),
     (RunError, RUN_FAILED),
+    (DriftError, DIFFERENT),
     (DatabaseError, DATABASE),
     (ServiceError, DATABASE),
 )
@@ -55,9 +72,11 @@ app = typer.Typer(
 )
 app.command("run-backtest")(run.run_backtest)
 app.command("reproduce")(reproduce.reproduce)
+app.command("watch")(watch.watch)
 app.command("verify")(reproduce.verify)
 app.command("canary")(canary.canary)
 app.add_typer(sweep.app, name="sweep")
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(history.app, name="history")
 app.command("compare")(compare.compare)
 app.add_typer(strategy.app, name="strategy")
@@ -65,6 +84,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(db.app, name="db")
 app.command("doctor")(doctor.doctor)
 app.command("sql")(sql.sql)
+app.command("up")(services.up)
 app.command("status")(services.status)
 app.command("down")(services.down)
 

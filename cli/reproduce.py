@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import typer
 
+from cli import complete
+from cli.detached import Deploy, Detach, require_saving, submit
 from cli.formats import UNDEFINED, Format, destination, write
 from cli.output import (
     cell,
@@ -31,6 +34,19 @@ if TYPE_CHECKING:
     from ntrader.settings import Settings
     from storage.runs import StoredRun
 
+RunsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(help="Run IDs, beginnings of them, @last, @best:SWEEP, or names.", autocompletion=complete.runs),
+]
+SweepOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sweep",
+        metavar="SWEEP",
+        help="All successful trials of this sweep: its number, name or @last.",
+        autocompletion=complete.sweeps,
+    ),
+]
 DIFFERENT = 6
 _METRICS = (
     *("total_return", "cagr", "final_balance", "sharpe_ratio", "sortino_ratio", "max_drawdown", "calmar_ratio"),
@@ -40,7 +56,12 @@ _SHOWN_BARS, _SHOWN_LINES, _SHOWN_DAYS = 10, 60, 10
 
 
 def reproduce(
-    run: Annotated[str, typer.Argument(help="Run ID, the beginning of one, @last, or a name.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="Run ID, the beginning of one, @last, @best:SWEEP, or a name.", autocompletion=complete.runs
+        ),
+    ],
     with_original_data: Annotated[
         bool, typer.Option("--with-original-data", help="Use the bars that were kept, not those there are now.")
     ] = False,
@@ -48,6 +69,8 @@ def reproduce(
         bool, typer.Option("--with-original-code", help="Use the source text that was kept, not what there is now.")
     ] = False,
     no_persist: Annotated[bool, typer.Option("--no-persist", help="Do not save the new run.")] = False,
+    detach: Detach = False,
+    deploy: Deploy = False,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Run a stored run again, and prove that the result is the same, or name the cause.
@@ -60,6 +83,10 @@ def reproduce(
 
     settings = load_settings()
     original = get_run(settings, run)
+    if detach or deploy:
+        require_saving(persistence=settings.persistence, no_persist=no_persist)
+        _detach(settings, original, data=with_original_data, code=with_original_code, json_output=json_output)
+        return
     if not json_output:
         _say_original(original)
     save = settings.persistence and not no_persist
@@ -74,10 +101,19 @@ def reproduce(
         raise typer.Exit(DIFFERENT)
 
 
+def _detach(settings: Settings, original: StoredRun, *, data: bool, code: bool, json_output: bool) -> None:
+    from flows.detach import detach_reproduction
+
+    submit(
+        lambda: detach_reproduction(settings, str(original.run_id), uuid4(), original_data=data, original_code=code),
+        json_output=json_output,
+    )
+
+
 def verify(
-    runs: Annotated[list[str] | None, typer.Argument(help="Run IDs, beginnings of them, @last, or names.")] = None,
+    runs: RunsArgument = None,
     last: Annotated[int | None, typer.Option("--last", min=1, help="The newest N successful runs.")] = None,
-    sweep: Annotated[int | None, typer.Option("--sweep", help="All successful runs of this sweep.")] = None,
+    sweep: SweepOption = None,
     format_: Annotated[Format, typer.Option("--format", help="How the verdicts are written.")] = Format.table,
     json_output: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A file instead of stdout.")] = None,
@@ -98,21 +134,30 @@ def verify(
         checked = launch_verification(settings, wanted)
     finally:
         clear()
-    rows = [_checked_row(each) for each in checked]
-    columns = ["Run ID", "Strategy", "Symbol", "Verdict", "Moved", "First difference"]
-    if (Format.json if json_output else format_) is Format.table and output is None:
-        say_table([(name, "left") for name in columns], [[str(row[0])[:8], *row[1:]] for row in rows])
-    else:
-        with destination(output) as stream:
-            write(Format.json if json_output else format_, stream, [_key(name) for name in columns], rows)
-    failed = sum(not each.holds for each in checked)
-    talk(f"{len(checked) - failed:,} of {len(checked):,} identical.")
-    if failed:
+    say_checked(checked, Format.json if json_output else format_, output)
+    if not all(each.holds for each in checked):
         talk("`ntrader reproduce RUN` looks for the cause.")
         raise typer.Exit(DIFFERENT)
 
 
-def chosen(settings: Settings, runs: list[str], last: int | None, sweep: int | None) -> list[str]:
+def say_checked(
+    checked: Sequence[Checked], format_: Format, output: Path | None, trials: Mapping[UUID, int] | None = None
+) -> None:
+    """A row a run; with `trials` the number of each among those of its sweep."""
+    rows = [[*([trials[each.run_id]] if trials else []), *_checked_row(each)] for each in checked]
+    columns = [*(["Trial"] if trials else []), "Run ID", "Strategy", "Symbol", "Verdict", "Moved", "First difference"]
+    if format_ is Format.table and output is None:
+        short = [[str(value)[:8] if name == "Run ID" else str(value) for name, value in zip(columns, row, strict=True)]
+                 for row in rows]  # fmt: skip
+        say_table([(name, "right" if name == "Trial" else "left") for name in columns], short)
+    else:
+        with destination(output) as stream:
+            write(format_, stream, [_key(name) for name in columns], rows)
+    holding = sum(each.holds for each in checked)
+    talk(f"{holding:,} of {len(checked):,} identical.")
+
+
+def chosen(settings: Settings, runs: list[str], last: int | None, sweep: str | None) -> list[str]:
     from ntrader.errors import ConfigError, NotFoundError
     from storage.conditions import Filters
     from storage.runs import list_runs
@@ -121,7 +166,7 @@ def chosen(settings: Settings, runs: list[str], last: int | None, sweep: int | N
     if len(given) != 1:
         raise ConfigError(
             f"{' and '.join(given)} do not go together" if given else "no run is named",
-            hint="Name runs, or give --last N, or --sweep ID.",
+            hint="Name runs, or give --last N, or --sweep SWEEP.",
         )
     if runs:
         return list(dict.fromkeys(runs))

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import typer
 
+from cli.detached import Deploy, Detach, require_saving, submit
 from cli.output import (
     complain,
     moment,
@@ -55,6 +56,8 @@ def run_backtest(
     no_keep_data: Annotated[
         bool, typer.Option("--no-keep-data", help="Do not keep the bars: a later change can then not be shown.")
     ] = False,
+    detach: Detach = False,
+    deploy: Deploy = False,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Run one backtest and record it.
@@ -77,19 +80,29 @@ def run_backtest(
         if found is not None:
             _say_existing(found, json_output=json_output)
             return
+    if detach or deploy:
+        require_saving(persistence=settings.persistence, no_persist=no_persist)
+        _detach(settings, request, keep_data=not no_keep_data, json_output=json_output)
+        return
     run, hint = _run(settings, request, save=save, keep_data=not no_keep_data)
     if save:
         _notice_duplicate(settings, run)
     if json_output:
         say_json(run_document(run))
     else:
-        _say_summary(run, saved=save)
+        say_summary(run, saved=save)
     if not save:
         why = "--no-persist" if no_persist else "ENABLE_BACKTEST_PERSISTENCE=false"
         talk(f"Results were NOT saved ({why}).")
     if run.execution_status != "success":
         complain(f"run {run.run_id} {run.execution_status}: {run.error_message}", hint)
         raise typer.Exit(4)
+
+
+def _detach(settings: Settings, request: RunRequest, *, keep_data: bool, json_output: bool) -> None:
+    from flows.detach import detach_backtest
+
+    submit(lambda: detach_backtest(settings, request, uuid4(), keep_data=keep_data), json_output=json_output)
 
 
 def _existing(settings: Settings, request: RunRequest) -> StoredRun | None:
@@ -108,7 +121,7 @@ def _say_existing(run: StoredRun, *, json_output: bool) -> None:
     if json_output:
         say_json(run_document(run))
     else:
-        _say_summary(run, saved=False)
+        say_summary(run, saved=False)
         say("Found in the database; nothing was run.")
         say(f"Run ID: {run.run_id}")
     talk(f"An identical run succeeded on {moment(run.created_at)} UTC.")
@@ -197,7 +210,7 @@ def _parameters(assignments: list[str]) -> dict[str, Any]:
     return values
 
 
-def _say_summary(run: StoredRun, *, saved: bool) -> None:
+def say_summary(run: StoredRun, *, saved: bool) -> None:
     if run.metrics is None:
         if saved:
             say(f"Run ID: {run.run_id}")

@@ -1,27 +1,60 @@
-"""`ntrader sweep`: run many trials, look at them, go on with them."""
+"""`ntrader sweep run | resume | retry | verify`: the working half. cli/standings.py and cli/trials.py look."""
 
 from __future__ import annotations
 
+import random
+import secrets
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import typer
 
-from cli.output import complain, number, say, say_json, say_pairs, talk
+from cli.detached import Deploy, Detach, submit
+from cli.formats import Format
+from cli.output import complain, number, progress_line, say, say_json, say_pairs, talk
+from cli.reproduce import DIFFERENT, say_checked
 from cli.run import base_request
+from cli.standings import Which, duration, say_sweep, standing_line, sweep_document
+from cli.sweep_report import write_report
+from cli.trials import place, register, trial_document
 
 if TYPE_CHECKING:
     from flows.sweep import SweepOutcome
+    from flows.verify import Checked
     from ntrader.settings import Settings
-    from ntrader.sweeps.standing import Estimate, Standing
-    from storage.sweeps import StoredSweep
+    from ntrader.sweeps.request import SearchRequest
+    from ntrader.sweeps.runner import RunnerConfig
+    from ntrader.sweeps.standing import Estimate
+    from storage.standings import Listed
+    from storage.sweeps import StoredSweep, StoredTrial
+
+_FAILED = 4
+# So many trials are verified where nobody says how many.
+_VERIFIED = 5
 
 app = typer.Typer(help="Run many trials over a search space; each is a run like any other.", no_args_is_help=True)
 
-Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Worker processes; by default one a core.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", "-w", min=1, help="Worker processes; by default one a core. Of each shard."),
+]
+RunnerKind = Annotated[
+    str | None, typer.Option("--runner", help="Where trials run: local (default), dask or prefect (a work pool).")
+]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster, such as tcp://host:8786.")
+]
+Shards = Annotated[
+    int | None, typer.Option("--shards", min=1, help="Shards on a work pool; by default one a worker of the pool.")
+]
+Deployment = Annotated[
+    str | None, typer.Option("--deployment", metavar="NAME", help="What a shard is a run of; by default sweep-shard.")
+]
 NoVerify = Annotated[
     bool, typer.Option("--no-verify", help="Do not run the best trial once more by itself at the end.")
 ]
@@ -29,7 +62,6 @@ NoKeepData = Annotated[
     bool, typer.Option("--no-keep-data", help="Do not keep the bars: a later change can then not be shown.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Which = Annotated[str, typer.Argument(metavar="SWEEP", help="Its number, its name, @last or @last~1.")]
 
 
 @app.command("run")
@@ -75,10 +107,16 @@ def run(
         str | None, typer.Option("--fill-timing", help="next_open (default) or close of the signal's bar.")
     ] = None,
     workers: Workers = None,
+    runner: RunnerKind = None,
+    scheduler: Scheduler = None,
+    shards: Shards = None,
+    deployment: Deployment = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Say what to expect of it, and run nothing.")] = False,
     rerun: Annotated[bool, typer.Option("--rerun", help="Run trials anew that have succeeded before.")] = False,
     no_verify: NoVerify = False,
     no_keep_data: NoKeepData = False,
+    detach: Detach = False,
+    deploy: Deploy = False,
     json_output: Json = False,
 ) -> None:
     """Run a sweep and record every trial.
@@ -89,6 +127,7 @@ def run(
     from flows import launch
     from ntrader.settings import load_settings
 
+    where = _where(runner, scheduler, shards, deployment)
     settings = load_settings()
     symbols, timeframes = symbol or [], timeframe or []
     request = base_request(
@@ -103,33 +142,62 @@ def run(
         constraints=constraint, objective=objective, direction=direction, sampler=sampler, seed=seed, name=name,
         timeout=timeout, budget={"trials": trials, "wall": wall},
     )  # fmt: skip
-    with _shown():
-        if estimate:
-            found = launch.foresee_sweep(settings, request, search, workers=workers)
-        else:
-            outcome = _carried_on(
-                settings,
-                lambda: launch.launch_sweep(
-                    settings, request, search, workers=workers, rerun=rerun, keep_data=not no_keep_data,
-                    verify_best=not no_verify,
-                ),
-            )  # fmt: skip
     if estimate:
+        with _shown():
+            found = launch.foresee_sweep(settings, request, search, workers=workers)
         _say_estimate(found, json_output=json_output)
-    else:
-        _say_outcome(outcome, json_output=json_output)
+        return
+    if detach or deploy:
+        from flows.detach import detach_sweep
+
+        submit(
+            lambda: detach_sweep(
+                settings, request, search, workers=workers, rerun=rerun, keep_data=not no_keep_data,
+                verify_best=not no_verify, runner=where if any((runner, scheduler, shards, deployment)) else None,
+            ),
+            json_output=json_output,
+        )  # fmt: skip
+        return
+    outcome = _carried_on(
+        settings,
+        lambda: launch.launch_sweep(
+            settings, request, search, workers=workers, rerun=rerun, keep_data=not no_keep_data,
+            verify_best=not no_verify, runner=where,
+        ),
+    )  # fmt: skip
+    say_outcome(outcome.sweep, outcome.best, outcome.checked, json_output=json_output)
 
 
 @app.command("resume")
 def resume(
     sweep: Which,
     workers: Workers = None,
+    runner: RunnerKind = None,
+    scheduler: Scheduler = None,
+    shards: Shards = None,
+    deployment: Deployment = None,
     no_verify: NoVerify = False,
     no_keep_data: NoKeepData = False,
+    detach: Detach = False,
+    deploy: Deploy = False,
     json_output: Json = False,
 ) -> None:
     """Run the trials of a sweep that have not been run yet. Two at once share them."""
-    _resume(sweep, workers, no_verify=no_verify, no_keep_data=no_keep_data, json_output=json_output)
+    where = _where(runner, scheduler, shards, deployment)
+    if detach or deploy:
+        from flows.detach import detach_resumption
+        from ntrader.settings import load_settings
+
+        settings = load_settings()
+        submit(
+            lambda: detach_resumption(
+                settings, sweep, workers=workers, keep_data=not no_keep_data, verify_best=not no_verify,
+                runner=where if any((runner, scheduler, shards, deployment)) else None,
+            ),
+            json_output=json_output,
+        )  # fmt: skip
+        return
+    _resume(sweep, workers, where, no_verify=no_verify, no_keep_data=no_keep_data, json_output=json_output)
 
 
 @app.command("retry")
@@ -137,6 +205,10 @@ def retry(
     sweep: Which,
     failed: Annotated[bool, typer.Option("--failed", help="Run the failed trials again.")] = False,
     workers: Workers = None,
+    runner: RunnerKind = None,
+    scheduler: Scheduler = None,
+    shards: Shards = None,
+    deployment: Deployment = None,
     no_verify: NoVerify = False,
     no_keep_data: NoKeepData = False,
     json_output: Json = False,
@@ -148,117 +220,200 @@ def retry(
 
     if not failed:
         raise ConfigError("nothing is named that should be tried again", hint="Write --failed.")
+    where = _where(runner, scheduler, shards, deployment)
     settings = load_settings()
     found = get_sweep(settings, sweep)
     count = retry_failed(settings, found.id)
     talk(f"{count:,} failed trial{'' if count == 1 else 's'} of sweep {found.id} to run again.")
     if count:
-        _resume(str(found.id), workers, no_verify=no_verify, no_keep_data=no_keep_data, json_output=json_output)
+        _resume(str(found.id), workers, where, no_verify=no_verify, no_keep_data=no_keep_data, json_output=json_output)
 
 
-def _resume(sweep: str, workers: int | None, *, no_verify: bool, no_keep_data: bool, json_output: bool) -> None:
+@app.command("verify")
+def verify(
+    sweep: Which,
+    trials: Annotated[
+        int | None,
+        typer.Option("--trials", "-n", min=1, help="How many: the best, and others at random. 5 by default."),
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All successful trials.")] = False,
+    seed: Annotated[int | None, typer.Option("--seed", help="Choose the same others again.")] = None,
+    format_: Annotated[Format, typer.Option("--format", help="How the verdicts are written.")] = Format.table,
+    json_output: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file instead of stdout.")] = None,
+) -> None:
+    """Run trials again, each by itself: do they come out the same?
+
+    To the bit, as `ntrader verify` does, and without saving anything.
+
+    Exit code 6 if one does not, 4 if one cannot be run.
+    """
+    from flows.launch import launch_verification
+    from ntrader import progress
+    from ntrader.errors import ConfigError
+    from ntrader.settings import load_settings
+    from storage.standings import look_at
+
+    if trials is not None and all_:
+        raise ConfigError("--trials and --all do not go together", hint="Leave one of them out.")
+    settings = load_settings()
+    listed = look_at(settings, sweep)
+    chosen = _chosen(settings, listed, None if all_ else trials or _VERIFIED, seed)
+    show, clear = progress_line()
+    progress.listen(show)
+    try:
+        checked = launch_verification(settings, [str(run_id) for run_id in chosen])
+    finally:
+        clear()
+    _remember(settings, listed, chosen, checked)
+    say_checked(checked, Format.json if json_output else format_, output, chosen)
+    if any(each.verdict is not None and not each.holds for each in checked):
+        talk("`ntrader reproduce RUN` looks for the cause.")
+        raise typer.Exit(DIFFERENT)
+    if not all(each.holds for each in checked):
+        raise typer.Exit(_FAILED)
+
+
+@app.command("report")
+def report(
+    sweep: Which,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Write the page to this file.")
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=1, max=1000, help="So many of the best trials.")] = 20,
+    json_output: Annotated[bool, typer.Option("--json", help="The numbers as JSON instead of the page.")] = False,
+) -> None:
+    """Write a page about a sweep: where the good trials lie, and what luck alone would have found. It opens offline."""
+    write_report(sweep, output, top=top, json_output=json_output, duration=duration)
+
+
+def _chosen(settings: Settings, listed: Listed, count: int | None, seed: int | None) -> dict[UUID, int]:
+    """The best trial and others at random, in the order of their numbers: number by Run ID; None means all."""
+    from ntrader.errors import NotFoundError
+    from storage.standings import trials_with_runs
+
+    sweep = listed.sweep
+    runs = trials_with_runs(settings, sweep.id)
+    if not runs:
+        hint = f"`ntrader sweep status {sweep.id}` says how far it is."
+        raise NotFoundError(f"sweep {sweep.id} has no successful trial", hint=hint)
+    best = [listed.best_trial] if listed.best_trial is not None else []
+    others = [number for number in runs if number not in best]
+    wanted = len(runs) if count is None else count
+    if wanted - len(best) < len(others):
+        seed = secrets.randbelow(2**32) if seed is None else seed
+        others = random.Random(seed).sample(others, max(wanted - len(best), 0))
+        talk(f"{wanted:,} of {len(runs):,} trials, chosen with --seed {seed}.")
+    return {runs[number]: number for number in sorted([*best, *others])}
+
+
+def _remember(settings: Settings, listed: Listed, chosen: dict[UUID, int], checked: Sequence[Checked]) -> None:
+    """What became of the best trial belongs to the sweep."""
+    from storage.sweeps import mark_verified
+
+    for each in checked:
+        number = chosen[each.run_id]
+        if number == listed.best_trial and each.verdict is not None:
+            mark_verified(settings, listed.sweep.id, number, identical=each.holds)
+
+
+def _where(runner: str | None, scheduler: str | None, shards: int | None, deployment: str | None) -> RunnerConfig:
+    from ntrader.settings import load_settings
+    from ntrader.sweeps.runner import choose_runner
+
+    return choose_runner(load_settings(), runner, scheduler=scheduler, shards=shards, deployment=deployment)
+
+
+def _resume(
+    sweep: str, workers: int | None, where: RunnerConfig, *, no_verify: bool, no_keep_data: bool, json_output: bool
+) -> None:
     from flows import launch
     from ntrader.settings import load_settings
 
     settings = load_settings()
-    with _shown():
-        outcome = _carried_on(
-            settings,
-            lambda: launch.launch_resumption(
-                settings, sweep, workers=workers, keep_data=not no_keep_data, verify_best=not no_verify
-            ),
-        )
-    _say_outcome(outcome, json_output=json_output)
+    outcome = _carried_on(
+        settings,
+        lambda: launch.launch_resumption(
+            settings, sweep, workers=workers, keep_data=not no_keep_data, verify_best=not no_verify, runner=where
+        ),
+    )
+    say_outcome(outcome.sweep, outcome.best, outcome.checked, json_output=json_output)
 
 
 def _carried_on(settings: Settings, work: Callable[[], SweepOutcome]) -> SweepOutcome:
     """What was not finished says how to go on."""
-    from ntrader.errors import Interruption, NtraderError
+    with _shown() as heard:
+        try:
+            return work()
+        except BaseException:
+            if heard.sweep_id is not None:
+                _say_how_far(settings, heard.sweep_id)
+            raise
+
+
+def _say_how_far(settings: Settings, sweep_id: int) -> None:
+    from ntrader.errors import NtraderError
     from storage.sweeps import get_sweep
 
+    sys.stderr.write("\r\x1b[2K" if sys.stderr.isatty() else "")
     try:
-        return work()
-    except (Interruption, NtraderError) as error:
-        number = getattr(error, "sweep_id", None)
-        if number is not None:
-            sys.stderr.write("\r\x1b[2K" if sys.stderr.isatty() else "")
-            try:
-                counts = get_sweep(settings, str(number)).counts
-                talk(
-                    f"Sweep {number}: {counts.done:,} trials are saved, {counts.waiting + counts.running:,} are not run."
-                )
-            except NtraderError:
-                talk(f"Sweep {number}: what was saved is saved.")
-            talk(f"Go on with: ntrader sweep resume {number}")
-        raise
+        sweep = get_sweep(settings, str(sweep_id))
+    except NtraderError:
+        talk(f"Sweep {sweep_id}: what was saved is saved.")
+    else:
+        left = sweep.trials - sweep.counts.done
+        talk(f"Sweep {sweep_id}: {sweep.counts.done:,} trials are saved, {left:,} are not run.")
+    talk(f"Go on with: ntrader sweep resume {sweep_id}")
+
+
+@dataclass(slots=True)
+class _Heard:
+    """The sweep that is being worked on, once it is known."""
+
+    sweep_id: int | None = None
+
+    def expected(self, sweep_id: int, estimate: Estimate) -> None:
+        self.sweep_id = sweep_id
+        _say_expected(sweep_id, estimate)
 
 
 @contextmanager
-def _shown() -> Iterator[None]:
-    from cli.output import progress_line
+def _shown() -> Iterator[_Heard]:
     from ntrader import progress
     from ntrader.sweeps import standing
 
+    heard = _Heard()
     show, clear = progress_line("trials")
     progress.listen(show)
-    standing.listen(_standing_line())
+    standing.listen(standing_line(), heard.expected)
     try:
-        yield
+        yield heard
     finally:
         standing.listen(None)
         clear()
 
 
-def _standing_line() -> Callable[[Standing], None]:
-    """Written over on a terminal; elsewhere a line now and then."""
-    live = sys.stderr.isatty()
-    last, due = "", 0.0
-
-    def show(standing: Standing) -> None:
-        nonlocal last, due
-        text = _standing_text(standing)
-        if live:
-            sys.stderr.write(f"\r\x1b[2K{text}")
-            sys.stderr.flush()
-        elif text != last and time.monotonic() >= due:
-            talk(text)
-            due = time.monotonic() + 10
-        last = text
-
-    return show
+def _say_expected(sweep_id: int, estimate: Estimate) -> None:
+    new = estimate.trials - estimate.stored
+    parts = [f"{estimate.trials:,} trials"]
+    if estimate.stored:
+        parts.append(f"{estimate.stored:,} of them stored already")
+    if new and estimate.seconds is not None:
+        parts.append(f"about {duration(estimate.seconds)} with {estimate.workers} workers")
+    if new:
+        parts.append(f"{estimate.memory / 1e9:.1f} GB")
+    if estimate.noise is not None:
+        parts.append(f"pure noise would show a best Sharpe of {number(estimate.noise)}")
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[2K")
+    talk(f"Sweep {sweep_id}: {', '.join(parts)}.")
 
 
-def _standing_text(standing: Standing) -> str:
-    parts = [f"{standing.done:,} of {standing.total:,} trials"]
-    if standing.linked:
-        parts.append(f"{standing.linked:,} there before")
-    if standing.failed:
-        parts.append(f"{standing.failed:,} failed")
-    if standing.rate:
-        parts.append(f"{standing.rate:,.1f}/s")
-    if standing.eta is not None and standing.done < standing.total:
-        parts.append(f"{_duration(standing.eta)} to go")
-    if standing.best is not None:
-        parts.append(f"best {standing.best:,.4g} (trial {standing.best_trial})")
-    if standing.waiting_for_database:
-        parts.append("waiting for the database")
-    return ", ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02} min"
-
-
-def _search(**values: Any) -> dict[str, Any]:
+def _search(**values: Any) -> SearchRequest:
     """Only what was given."""
-    budget = {name: value for name, value in values.pop("budget").items() if value is not None}
-    given = {name: value for name, value in values.items() if value not in (None, {}, [])}
-    return given | ({"budget": budget} if budget else {})
+    from ntrader.sweeps.request import read_search
+
+    return read_search({name: value for name, value in values.items() if value is not None})
 
 
 def _axis(text: str) -> tuple[str, dict[str, Any]]:
@@ -288,7 +443,7 @@ def _say_estimate(estimate: Estimate, *, json_output: bool) -> None:
 
 def _expected(estimate: Estimate) -> list[tuple[str, str]]:
     how = "by recorded trials" if estimate.recorded else "by a probe"
-    time_ = "unknown" if estimate.seconds is None else f"{_duration(estimate.seconds)} ({how})"
+    time_ = "unknown" if estimate.seconds is None else f"{duration(estimate.seconds)} ({how})"
     return [
         ("Trials", f"{estimate.trials:,}"),
         ("Already stored", f"{estimate.stored:,}"),
@@ -299,25 +454,22 @@ def _expected(estimate: Estimate) -> list[tuple[str, str]]:
     ]
 
 
-def _say_outcome(outcome: SweepOutcome, *, json_output: bool) -> None:
-    sweep, best, checked = outcome.sweep, outcome.best, outcome.checked
+def say_outcome(sweep: StoredSweep, best: StoredTrial | None, checked: Checked | None, *, json_output: bool) -> None:
+    """Raises typer.Exit where not all is well with it."""
     if json_output:
-        say_json(_document(sweep) | {"best": _trial_document(best) if best else None, "verified": sweep.verified})
+        say_json(sweep_document(sweep) | {"best": trial_document(best) if best else None, "verified": sweep.verified})
     else:
-        _say_sweep(sweep)
+        say_sweep(sweep)
         if best is not None:
             say()
             say(f"Best trial: {best.trial_number}")
             say_pairs(
                 [
                     (sweep.objective, number(best.metrics[sweep.objective], 4)),
-                    *((name, str(value)) for name, value in _place(best)),
+                    *((name, str(value)) for name, value in place(best)),
                     ("Run ID", str(best.run_id)),
                 ]
             )
-        noise = outcome.estimate.noise
-        if noise is not None and sweep.objective == "sharpe_ratio":
-            talk(f"The best Sharpe ratio of so many trials of pure noise would be about {number(noise)}.")
     if checked is not None and checked.verdict is None:
         talk(f"Warning: the best trial could not be run once more: {checked.error}")
     if checked is not None and checked.verdict is not None and not checked.holds:
@@ -325,45 +477,10 @@ def _say_outcome(outcome: SweepOutcome, *, json_output: bool) -> None:
             f"the best trial does not come out the same when it is run by itself (run {checked.run_id})",
             f"`ntrader reproduce {str(checked.run_id)[:8]}` looks for the cause.",
         )
-        raise typer.Exit(6)
+        raise typer.Exit(DIFFERENT)
     if not sweep.counts.success:
         complain(f"no trial of sweep {sweep.id} succeeded", f"`ntrader sweep show {sweep.id} --failed` says why.")
-        raise typer.Exit(4)
+        raise typer.Exit(_FAILED)
 
 
-def _say_sweep(sweep: StoredSweep) -> None:
-    counts = sweep.counts
-    say(f"Sweep {sweep.id}{f': {sweep.name}' if sweep.name else ''}")
-    say()
-    say_pairs(
-        [
-            ("Strategy", sweep.strategy_name),
-            ("State", sweep.state),
-            ("Trials", f"{counts.done:,} of {sweep.trials:,}"),
-            ("Succeeded", f"{counts.success:,}" + (f", {counts.linked:,} there before" if counts.linked else "")),
-            ("Failed", f"{counts.failed:,}"),
-            ("Objective", f"{sweep.objective} ({sweep.direction})"),
-            ("Sampler", (sweep.sampler_version and f"{sweep.sampler} ({sweep.sampler_version})") or sweep.sampler),
-            ("Time", _duration(sweep.seconds)),
-            ("Best verified", {True: "identical", False: "DIFFERENT", None: "no"}[sweep.verified]),
-        ]
-    )
-
-
-def _place(trial: Any) -> list[tuple[str, Any]]:
-    point = trial.point
-    others = [(name, getattr(point, name)) for name in ("symbol", "timeframe", "period")]
-    return [(name, value) for name, value in others if value is not None] + sorted(point.values.items())
-
-
-def _document(sweep: StoredSweep) -> dict[str, Any]:
-    import dataclasses
-
-    return dataclasses.asdict(sweep) | {"state": sweep.state}
-
-
-def _trial_document(trial: Any) -> dict[str, Any]:
-    import dataclasses
-
-    values = {field.name: getattr(trial, field.name) for field in dataclasses.fields(trial)}
-    return values | {"point": trial.point.snapshot()}
+register(app)

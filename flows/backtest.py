@@ -12,21 +12,25 @@ from uuid import UUID, uuid4
 
 from prefect import flow
 
+from flows.ready import ready
 from ntrader import progress
 from ntrader.config import RunRequest
 from ntrader.errors import DatabaseError, NtraderError, RunError
+from ntrader.forms import NewRunId
 from ntrader.results import Execution, Metrics
-from ntrader.settings import Settings, load_settings
+from ntrader.settings import Settings
 from ntrader.signals import undisturbed
 from ntrader.strategies.registry import identity
-from ntrader.summary import markdown_summary, title
+from ntrader.summary import run_tags, title
 from storage import recording
 from storage.recording import lease_kept
 from storage.rows import Failure, NewRun
+from storage.runs import find_run
 from tasks.compute_metrics import compute_metrics
-from tasks.label import flow_run_id, label_flow_run, publish_summary
+from tasks.label import flow_run_id, label_flow_run
 from tasks.load_config import load_config
 from tasks.persist import save_failure, save_success, start_run
+from tasks.publish import publish_backtest
 from tasks.run_backtest import run_backtest
 
 
@@ -43,21 +47,21 @@ class BacktestOutcome:
 
 @flow(name="backtest", validate_parameters=True)
 def backtest(
-    request: RunRequest, run_id: UUID | None = None, save: bool = True, keep_data: bool = True
+    request: RunRequest, save: bool = True, keep_data: bool = True, run_id: NewRunId = None
 ) -> BacktestOutcome:
     """Run one backtest and record it, whatever becomes of it.
 
     Args:
         request: What to run: a config file, single settings, or both.
-        run_id: The Run ID to record it under; a new one by default.
         save: Whether to record it in the database.
         keep_data: Whether to keep the bars, so that the run can be had again when they have been revised.
+        run_id: The Run ID to record it under.
     """
-    settings = load_settings()
-    run_id = run_id or uuid4()
+    settings = ready(database=save)
+    run_id = free_run_id(settings, run_id, save=save)
     config = load_config(request, settings.home)
     name, kind = identity(config.strategy.path)
-    label_flow_run(title(run_id, name, config), [f"run:{run_id}", f"strategy:{name}", f"symbol:{config.data.symbol}"])
+    label_flow_run(title(run_id, name, config), run_tags(run_id, name, config))
     run = NewRun(run_id, config, name, kind, request.config_path, flow_run_id())
     if save:
         start_run(settings, run)
@@ -69,10 +73,16 @@ def backtest(
             progress.report("Saving")
             save_success(settings, run_id, execution, metrics, keep_data=keep_data)
     # The run is over and recorded: a page that cannot be made must not say otherwise.
-    publish_summary(
-        markdown_summary(run_id, name, config, execution, metrics, saved=save), f"Run {run_id}", return_state=True
-    )
+    publish_backtest(run, execution, metrics, saved=save, return_state=True)
     return BacktestOutcome(run, execution, metrics, time.monotonic() - began, saved=save)
+
+
+def free_run_id(settings: Settings, wanted: UUID | None, *, save: bool) -> UUID:
+    """`wanted`, unless a run has it already: a flow run that is copied, or tried again, in Prefect's pages brings the
+    parameters of the first along, and makes a run of its own."""
+    if wanted is None or (save and find_run(settings, wanted) is not None):
+        return uuid4()
+    return wanted
 
 
 @contextmanager

@@ -8,19 +8,21 @@ from uuid import UUID
 
 from prefect import flow
 
+from flows.ready import ready
 from ntrader import progress
 from ntrader.canary import Canary, Description
 from ntrader.differences import diff_environment
 from ntrader.environments import environment
 from ntrader.errors import NtraderError
 from ntrader.fingerprints import environment as environment_here
-from ntrader.settings import Settings, load_settings
+from ntrader.settings import Settings
 from ntrader.summary import canary_summary
 from ntrader.verdict import Original, Verdict, judge
 from storage import kept
 from storage.originals import read_original
 from storage.runs import StoredRun, get_runs
-from tasks.label import label_flow_run, publish_summary
+from tasks.label import label_flow_run, tags_of
+from tasks.publish import publish_summary
 from tasks.replay_run import replay_run
 
 # It is what one wants to differ.
@@ -65,9 +67,10 @@ def canary(nautilus: str, runs: list[str]) -> CanaryReport:
         nautilus: The version, such as 1.230.0; its environment is made if it is not there.
         runs: The runs: Run IDs, beginnings of them, @last, or names.
     """
-    settings = load_settings()
+    settings = ready(engine=False)
     stored = get_runs(settings, runs)
-    label_flow_run(f"Canary nautilus_trader {nautilus}, {len(stored)} run{'' if len(stored) == 1 else 's'}", [])
+    what = f"{len(stored)} run{'' if len(stored) == 1 else 's'}"
+    label_flow_run(f"Canary nautilus_trader {nautilus}, {what}", [f"nautilus:{nautilus}", *tags_of(stored)])
     with environment(settings.home, nautilus) as place, Canary(place, settings.home) as engine:
         progress.report(f"Starting nautilus_trader {nautilus}")
         there = engine.describe()

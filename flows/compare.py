@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.ready import ready
 from ntrader.comparison import Comparison
 from ntrader.comparison_report import markdown
-from ntrader.settings import load_settings
 from tasks.compare_runs import compare_runs
-from tasks.label import publish_summary
+from tasks.label import label_flow_run
+from tasks.publish import publish_summary
 
 
 @flow(name="compare", validate_parameters=True)
@@ -19,6 +20,9 @@ def compare(runs: list[str], baseline: str | None = None) -> Comparison:
         runs: Run IDs, the first characters of them, names, @last or @last~1.
         baseline: One of them, named in any way; the first by default.
     """
-    comparison = compare_runs(load_settings(), runs, baseline)
-    publish_summary(markdown(comparison), f"Comparison of {', '.join(comparison.labels)}", "comparison")
+    comparison = compare_runs(ready(engine=False), runs, baseline)
+    label_flow_run(f"Compare {', '.join(comparison.labels)}", [f"run:{run.run_id}" for run in comparison.runs])
+    publish_summary(
+        markdown(comparison), f"Comparison of {', '.join(comparison.labels)}", "comparison", return_state=True
+    )
     return comparison

@@ -6,9 +6,12 @@ set first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ntrader import progress
@@ -21,7 +24,8 @@ from ntrader.worker import default_worker
 from storage import migrations
 from storage.runs import StoredRun, find_by_run_key, get_runs
 from storage.sweeps import get_sweep
-from tasks import server
+from tasks import pool, reaper, server
+from tasks.reaper import Mended
 
 if TYPE_CHECKING:
     from flows.backtest import BacktestOutcome
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     from flows.sweep import SweepOutcome
     from flows.verify import Checked
     from ntrader.sweeps.config import SweepConfig
+    from ntrader.sweeps.request import SearchRequest
+    from ntrader.sweeps.runner import RunnerConfig
     from ntrader.sweeps.standing import Estimate
 
 # Events are worth a moment, not a wait: a server that is gone would be tried for more than a minute.
@@ -44,10 +50,7 @@ def launch_backtest(
     A bad request is refused before any service is started; a database that cannot be had, before the run is.
     """
     with interruptible():
-        # What needs no engine to be seen is seen at once.
-        strategy_path(build_config(read_request(request), origin=request.config_path or "the request").strategy.path)
-        default_worker().start()
-        server.prepare_client(settings)
+        begin_checking(settings, request)
         from flows.backtest import backtest
 
         progress.report("Checking the request")
@@ -56,7 +59,14 @@ def launch_backtest(
             progress.report("Opening the database")
             migrations.prepare(settings)
         with connected(settings):
-            return backtest(request, run_id, save, keep_data)
+            return backtest(request, save, keep_data, run_id)
+
+
+def begin_checking(settings: Settings, request: RunRequest) -> None:
+    """What needs no engine to be seen is seen at once, and the engine begins to load. Raises ConfigError."""
+    strategy_path(build_config(read_request(request), origin=request.config_path or "the request").strategy.path)
+    default_worker().start()
+    server.prepare_client(settings)
 
 
 def launch_reproduction(
@@ -72,7 +82,7 @@ def launch_reproduction(
         from flows.reproduce import reproduce
 
         with connected(settings):
-            return reproduce(run, run_id, save, original_data, original_code)
+            return reproduce(run, original_data, original_code, save, run_id)
 
 
 def launch_verification(settings: Settings, runs: list[str]) -> list[Checked]:
@@ -105,25 +115,26 @@ def launch_canary(settings: Settings, nautilus: str, runs: list[str], *, recreat
 
 
 def launch_sweep(
-    settings: Settings, request: RunRequest, search: Mapping[str, Any], *, workers: int | None, rerun: bool,
-    keep_data: bool, verify_best: bool,
+    settings: Settings, request: RunRequest, search: SearchRequest, *, workers: int | None, rerun: bool,
+    keep_data: bool, verify_best: bool, runner: RunnerConfig | None = None,
 ) -> SweepOutcome:  # fmt: skip
     """Check the search, start what is missing, run the flow. What cannot be searched is refused before any service is
     started."""
     with interruptible():
-        _sweep_checked(settings, request, search)
+        checked_sweep(settings, request, search)
         progress.report("Opening the database")
         migrations.prepare(settings)
         from flows.sweep import sweep, with_workers
 
         with connected(settings):
             chosen = with_workers(sweep, workers)
-            return chosen(request, dict(search), workers, rerun, keep_data, verify_best)  # type: ignore[no-any-return]
+            return chosen(request, search, workers, rerun, keep_data, verify_best, runner)  # type: ignore[no-any-return]
 
 
 def launch_resumption(
-    settings: Settings, reference: str, *, workers: int | None, keep_data: bool, verify_best: bool
-) -> SweepOutcome:
+    settings: Settings, reference: str, *, workers: int | None, keep_data: bool, verify_best: bool,
+    runner: RunnerConfig | None = None,
+) -> SweepOutcome:  # fmt: skip
     """Go on with a recorded sweep."""
     with interruptible():
         default_worker().start()
@@ -133,30 +144,29 @@ def launch_resumption(
 
         with connected(settings):
             chosen = with_workers(resume_sweep, workers)
-            return chosen(number, workers, keep_data, verify_best)  # type: ignore[no-any-return]
+            return chosen(number, workers, keep_data, verify_best, runner)  # type: ignore[no-any-return]
 
 
-def foresee_sweep(
-    settings: Settings, request: RunRequest, search: Mapping[str, Any], *, workers: int | None
-) -> Estimate:
+def foresee_sweep(settings: Settings, request: RunRequest, search: SearchRequest, *, workers: int | None) -> Estimate:
     """What to expect of a sweep. Nothing is run but a probe, and nothing written."""
     with interruptible():
-        sweep = _sweep_checked(settings, request, search)
+        sweep = checked_sweep(settings, request, search)
         migrations.prepare(settings)
-        from flows.sweep import default_workers
         from tasks.open_sweep import foresee
+        from tasks.run_trials import default_workers
 
         progress.report("Looking for trials that there are")
         return foresee(settings, sweep, workers or default_workers())
 
 
-def _sweep_checked(settings: Settings, request: RunRequest, search: Mapping[str, Any]) -> SweepConfig:
+def checked_sweep(settings: Settings, request: RunRequest, search: SearchRequest) -> SweepConfig:
+    """The sweep that is asked for, complete. Raises ConfigError for what cannot be searched."""
     default_worker().start()
     server.prepare_client(settings)
     from tasks.open_sweep import read
 
     progress.report("Checking the sweep")
-    return read(settings, request, search)
+    return read(settings, request, search.overrides())
 
 
 @contextmanager
@@ -165,6 +175,43 @@ def connected(settings: Settings) -> Iterator[None]:
     progress.report("Connecting to Prefect")
     with prefect_at(server.ensure_server(settings)), _prefect_explained(settings):
         yield
+
+
+@contextmanager
+def reached(settings: Settings) -> Iterator[None]:
+    """Prefect's server is there, and what is asked inside goes to it. Raises ServiceError where none runs."""
+    progress.report("Connecting to Prefect")
+    server.prepare_client(settings)
+    with prefect_at(server.require_server(settings)), _prefect_explained(settings):
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class BroughtUp:
+    """The full names of the deployments, and what had been left behind."""
+
+    deployments: list[str]
+    mended: Mended
+
+
+def bring_up(settings: Settings, host: str | None = None) -> BroughtUp:
+    """The database, Prefect's server, the deployments and a worker: all that is missing is started. What was left
+    behind by processes that have ended is put in order first. `host`: as for `tasks.server.ensure_server`."""
+    with interruptible():
+        progress.report("Opening the database")
+        migrations.prepare(settings)
+        server.prepare_client(settings)
+        progress.report("Connecting to Prefect")
+        api_url = server.ensure_server(settings, host)
+        with prefect_at(api_url), _prefect_explained(settings):
+            from flows.deploy import deploy_all
+
+            progress.report("Bringing the deployments up to date")
+            names = deploy_all(sys.executable if server.is_for_here(settings) else None)
+        mended = reaper.mend(settings)
+        progress.report("Starting the worker")
+        pool.ensure_worker(settings, api_url)
+    return BroughtUp(names, mended)
 
 
 def find_existing(settings: Settings, request: RunRequest) -> StoredRun | None:
@@ -189,6 +236,7 @@ def finish() -> None:
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
+    logging.raiseExceptions = False
     EventsWorker.drain_all(timeout=FINISH_SECONDS)
     APILogWorker.drain_all(timeout=FINISH_SECONDS)
     default_worker().kill()
@@ -209,8 +257,12 @@ def _prefect_explained(settings: Settings) -> Iterator[None]:
     """What Prefect's client raises is its server's trouble, not a fault in the run."""
     from httpx import HTTPError
 
+    before = logging.raiseExceptions
+    logging.raiseExceptions = False  # what could not be logged there is said by us, once
     try:
         yield
     except HTTPError as error:
         where = settings.prefect_api_url or f"its log is {server.log_file(settings.home)}"
         raise ServiceError(f"the Prefect server failed: {error}", hint=f"Look there first: {where}.") from error
+    finally:
+        logging.raiseExceptions = before

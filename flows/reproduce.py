@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
 
 from prefect import flow
 
-from flows.backtest import recorded
+from flows.backtest import free_run_id, recorded
+from flows.ready import ready
 from ntrader import progress
 from ntrader.config import RunConfig
 from ntrader.data.bars import Bars
@@ -21,19 +21,21 @@ from ntrader.data.fingerprint import daily_fingerprints
 from ntrader.diagnosis import Cause, conclude, plan
 from ntrader.differences import BarsDifference, SourcesDifference, diff_bars, diff_environment, diff_sources
 from ntrader.errors import BadDataError, ConfigError, DataError, NotFoundError, NtraderError
+from ntrader.forms import NewRunId
 from ntrader.results import Execution, Inputs, Metrics
-from ntrader.settings import Settings, load_settings
+from ntrader.settings import Settings
 from ntrader.strategies.registry import identity
-from ntrader.summary import reproduction_summary, title
+from ntrader.summary import reproduction_summary, run_tags, title
 from ntrader.verdict import Original, Verdict, judge
 from storage import kept
 from storage.originals import read_original
 from storage.rows import NewRun
 from storage.runs import StoredRun, get_run
 from tasks.compute_metrics import compute_metrics
-from tasks.label import flow_run_id, label_flow_run, publish_summary
+from tasks.label import flow_run_id, label_flow_run
 from tasks.load_config import load_stored_config
 from tasks.persist import save_success, start_run
+from tasks.publish import publish_summary
 from tasks.run_backtest import run_backtest
 
 # The environment lists the libraries that compute; the engine is one of them.
@@ -93,33 +95,29 @@ class _Before:
 @flow(name="reproduce", validate_parameters=True)
 def reproduce(
     run: str,
-    run_id: UUID | None = None,
-    save: bool = True,
     with_original_data: bool = False,
     with_original_code: bool = False,
+    save: bool = True,
+    run_id: NewRunId = None,
 ) -> Reproduction:
     """Run a stored run again from its stored config, and say whether the result is the same to the bit.
 
     Args:
         run: The run to reproduce: its Run ID, the beginning of it, @last, or its name.
-        run_id: The Run ID of the new run; a new one by default.
-        save: Whether to record the new run, linked to the original.
         with_original_data: Whether to use the bars that were kept instead of those there are now.
         with_original_code: Whether to use the source text that was kept instead of what there is now.
+        save: Whether to record the new run, linked to the original.
+        run_id: The Run ID of the new run.
     """
-    settings, run_id = load_settings(), run_id or uuid4()
-    stored = get_run(settings, run)
-    original = read_original(settings, stored)
-    parts = _Parts(
-        _kept_bars(settings, original) if with_original_data else None,
-        _kept_sources(settings, original) if with_original_code else None,
+    settings = ready()
+    run_id = free_run_id(settings, run_id, save=save)
+    stored, original, config, parts = prepared(
+        settings, run, load_stored_config, data=with_original_data, code=with_original_code
     )
     name, _ = identity(stored.strategy_path)
-    with _kept_code_offered(settings, original, used=with_original_code):
-        config = load_stored_config(original.config_snapshot, with_kept_code=parts.sources is not None)
     label_flow_run(
         f"Reproduce {title(stored.run_id, name, config)}",
-        [f"run:{run_id}", f"original:{stored.run_id}", f"strategy:{name}", f"symbol:{config.data.symbol}"],
+        [f"original:{stored.run_id}", *run_tags(run_id, name, config)],
     )
     new = NewRun(
         run_id, config, stored.strategy_name, stored.strategy_type, stored.config_path, flow_run_id(), stored.run_id
@@ -144,6 +142,21 @@ def reproduce(
         return_state=True,
     )
     return found
+
+
+def prepared(
+    settings: Settings, run: str, load: Callable[..., RunConfig], *, data: bool, code: bool
+) -> tuple[StoredRun, Original, RunConfig, _Parts]:
+    """The run, its result, its config as `load` returns it, and what was kept of it where that is asked for. Raises
+    what makes it impossible to run again."""
+    stored = get_run(settings, run)
+    original = read_original(settings, stored)
+    parts = _Parts(
+        _kept_bars(settings, original) if data else None, _kept_sources(settings, original) if code else None
+    )
+    with _kept_code_offered(settings, original, used=code):
+        config = load(original.config_snapshot, with_kept_code=parts.sources is not None)
+    return stored, original, config, parts
 
 
 @contextmanager

@@ -7,15 +7,19 @@ from uuid import UUID
 
 from prefect import flow
 
+from flows.ready import ready
 from ntrader import progress
-from ntrader.errors import NtraderError
-from ntrader.settings import Settings, load_settings
+from ntrader.errors import DriftError, NtraderError
+from ntrader.settings import Settings
 from ntrader.summary import verification_summary
 from ntrader.verdict import Verdict, judge
+from storage.conditions import Filters
 from storage.originals import read_original
-from storage.runs import StoredRun, get_runs
-from tasks.label import label_flow_run, publish_summary
+from storage.patience import patiently
+from storage.runs import StoredRun, get_runs, list_runs
+from tasks.label import label_flow_run, tags_of
 from tasks.load_config import load_stored_config
+from tasks.publish import publish_summary
 from tasks.run_backtest import run_backtest
 
 
@@ -41,9 +45,9 @@ def verify(runs: list[str]) -> list[Checked]:
     Args:
         runs: The runs to verify: Run IDs, beginnings of them, @last, or names.
     """
-    settings = load_settings()
+    settings = ready()
     stored = get_runs(settings, runs)
-    label_flow_run(f"Verify {len(stored)} run{'' if len(stored) == 1 else 's'}", [])
+    label_flow_run(f"Verify {len(stored)} run{'' if len(stored) == 1 else 's'}", tags_of(stored))
     checked = []
     for number, run in enumerate(stored, start=1):
         progress.report(f"Verifying {number:,} of {len(stored):,}")
@@ -55,10 +59,30 @@ def verify(runs: list[str]) -> list[Checked]:
     return checked
 
 
+@flow(name="verify-recent", validate_parameters=True)
+def verify_recent(last: int = 20) -> list[Checked]:
+    """Run the newest successful runs again; fail where one does not come out the same.
+
+    Args:
+        last: How many of the newest.
+    """
+    found = list_runs(ready(), max(last, 1), Filters(statuses=("success",))).runs
+    label_flow_run(f"Verify the newest {len(found)} run{'' if len(found) == 1 else 's'}", tags_of(found))
+    checked = verify([str(run.run_id) for run in found]) if found else []
+    drifted = [each for each in checked if not each.holds]
+    if drifted:
+        raise DriftError(
+            f"{len(drifted)} of {len(checked)} runs do not come out the same: "
+            + ", ".join(str(each.run_id)[:8] for each in drifted),
+            hint="`ntrader reproduce RUN` looks for the cause.",
+        )
+    return checked
+
+
 def check(settings: Settings, run: StoredRun) -> Checked:
     who = (run.run_id, run.strategy_name, run.instrument_symbol)
     try:
-        original = read_original(settings, run)
+        original = patiently(lambda: read_original(settings, run))
         config = load_stored_config(original.config_snapshot, with_kept_code=False)
         return Checked(*who, judge(original, run_backtest(config, settings.home)))
     except NtraderError as error:

@@ -66,7 +66,7 @@ def search_runs(
     symbol: Words = None,
     status: Words = None,
     data_source: str | None = None,
-    sweep: int | None = None,
+    sweep: int | str | None = None,
     tags: Mapping[str, str] | None = None,
     after: Moment = None,
     before: Moment = None,
@@ -83,7 +83,8 @@ def search_runs(
     `where` is an expression as `ntrader history list --where` takes it; strategies go by key, name or import path,
     moments by text (`2024-01-31`, `7d`), date or datetime (UTC unless it says otherwise). `after` and `before` are
     about when a run was made, the period about its data; a day as `period_end` is included whole. `descending`
-    None means best first, `limit` None all, `archived` True archived ones too.
+    None means best first, `limit` None all, `archived` True archived ones too. A sweep goes by its number, its name or
+    `@last`, and brings along the runs that trials of it are linked to.
 
     Columns are those of storage, `metrics.*`, `params.*` and `tags.*`; the latter two as far as there are any.
     Fractions, not percent; times in UTC. Raises ConfigError for what cannot be understood, DatabaseError.
@@ -111,7 +112,7 @@ def search_runs(
 
 
 def load_run(reference: str | UUID, settings: Settings | None = None) -> Run:
-    """The run named by its id or the first characters of it, `@last`, `@last~1` or its name.
+    """The run named by its id or the first characters of it, `@last`, `@last~1`, `@best:SWEEP` or its name.
 
     Raises NotFoundError, or AmbiguousError listing the candidates.
     """

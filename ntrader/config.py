@@ -25,13 +25,17 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
     ValidationError,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
 from ntrader.data.bars import parse_timeframe
 from ntrader.errors import ConfigError
+from ntrader.forms import AMOUNT, DATE, FORM, STRATEGY
 from ntrader.yaml_file import read_yaml
 
 SCHEMA_VERSION: Final = 1
@@ -216,25 +220,77 @@ class RunConfig(FrozenModel):
         return canonical_json(self.snapshot())
 
 
-class RunRequest(FrozenModel):
-    """What a person asks for: a config file, overrides, or both. Overrides win."""
+class FormModel(FrozenModel):
+    """What people fill in. Written out, it holds what was filled in and nothing else."""
 
-    config_path: str | None = Field(
-        default=None, description="A YAML file such as config/strategies/sma_crossover.yaml"
+    model_config = FORM
+
+    @model_serializer(mode="wrap")
+    def _filled_in(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        blank: tuple[object, ...] = (None, [], {})
+        return {name: value for name, value in handler(self).items() if value not in blank}
+
+
+def _as_json(number: Decimal | None) -> int | float | str | None:
+    """A number wherever JSON's numbers hold it exactly, for what expects one; else its digits."""
+    if number is None or Decimal(str(float(number))) != number:
+        return None if number is None else plain_number(number)
+    return int(number) if number == number.to_integral_value() else float(number)
+
+
+class RunRequest(FormModel):
+    """What to run: strategy, symbol and dates are enough, or a config file. What is filled in wins over the file, and
+    what is said nowhere has its default."""
+
+    strategy: Annotated[str | None, STRATEGY] = Field(
+        default=None, description="Its key, its name, or the import path of your own: my_package.mine:MyStrategy"
     )
-    strategy: str | None = Field(default=None, description="A strategy's key, name or import path")
-    parameters: dict[str, Any] = Field(default_factory=dict, description="Strategy parameters to override")
-    symbol: str | None = None
-    source: Source | None = None
-    venue: str | None = None
-    timeframe: str | None = None
-    data_path: str | None = None
-    start: Moment | None = Field(default=None, description="First day, included")
-    end: Moment | None = Field(default=None, description="Last day, included")
-    initial_capital: Decimal | None = None
-    account_type: Literal["CASH", "MARGIN"] | None = None
-    fill_timing: Literal["next_open", "close"] | None = None
-    seed: int | None = None
+    symbol: str | None = Field(
+        default=None,
+        description="Instrument, such as AAPL; the sample has AAPL, GOOG, IBM, MSFT from 2005-03-01 to 2013-03-01",
+    )
+    start: Annotated[Moment | None, DATE] = Field(
+        default=None, title="First day", description="Included; blank: as far back as there are bars"
+    )
+    end: Annotated[Moment | None, DATE] = Field(
+        default=None, title="Last day", description="Included; blank: up to the newest bar"
+    )
+    parameters: dict[str, Any] = Field(
+        default_factory=dict,
+        title="Strategy parameters",
+        description='Those that differ from their defaults, such as {"fast_period": 10, "slow_period": 50}',
+    )
+    initial_capital: Annotated[Decimal | None, PlainSerializer(_as_json, when_used="json"), AMOUNT] = Field(
+        default=None, description="Cash at the start, in the account's currency; 100,000 by default"
+    )
+    timeframe: str | None = Field(
+        default=None, title="Length of a bar", description="1-DAY (the default), 1-HOUR, 5-MINUTE ..."
+    )
+    fill_timing: Literal["next_open", "close"] | None = Field(
+        default=None,
+        description="A signal on a bar trades at the next bar's open (next_open, the default) or at its own close",
+    )
+    account_type: Literal["CASH", "MARGIN"] | None = Field(
+        default=None, description="CASH by default; selling short needs MARGIN"
+    )
+    source: Source | None = Field(
+        default=None, title="Source of the bars", description="By default looked for in the sample and the catalog"
+    )
+    venue: str | None = Field(default=None, description="Such as XNAS, where a symbol has more than one")
+    data_path: str | None = Field(
+        default=None, title="CSV file", description="For the source csv: a path on the machine that runs it"
+    )
+    seed: int | None = Field(default=None, description="Of everything random; 0 by default")
+    config_path: str | None = Field(
+        default=None,
+        title="Config file",
+        description="Such as config/strategies/sma_crossover.yaml, on the machine that runs it",
+    )
+    config: dict[str, Any] | None = Field(
+        default=None,
+        title="Contents of a config file",
+        description="Read in place of the file, which then need not be there; for settings that have no field above",
+    )
 
 
 def canonical_json(value: object) -> str:
@@ -262,13 +318,51 @@ def last_moment(moment: date) -> datetime:
 
 
 def read_request(request: RunRequest) -> dict[str, Any]:
-    """The config file, if any, with the request's overrides laid over it, as plain data for `build_config`."""
-    return lay_over(read_settings(Path(request.config_path)) if request.config_path else {}, request)
+    """The config file, if any, with the request's overrides laid over it, as plain data for `build_config`.
+
+    Raises ConfigError where the file is that of a sweep.
+    """
+    raw = settings_of(request)
+    if "sweep" in raw:
+        origin = request.config_path or "the request"
+        raise ConfigError(
+            f"{origin} describes a sweep, not a single run", hint=f"Run it with `ntrader sweep run {origin}`."
+        )
+    return lay_over(raw, request)
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """The settings of a config file in their long form, blank ones left out. Raises ConfigError as `read_yaml` does."""
-    return _long_form(_without_blanks(read_yaml(path)))
+def settings_of(request: RunRequest) -> dict[str, Any]:
+    """The settings that the request's file holds, or brings along, in their long form, blank ones left out.
+
+    Raises ConfigError as `read_yaml` does.
+    """
+    if request.config is not None:
+        return _long_form(_without_blanks(request.config))
+    return _long_form(_without_blanks(read_yaml(Path(request.config_path)))) if request.config_path else {}
+
+
+def portable(request: RunRequest) -> RunRequest:
+    """The same for a process elsewhere: what the file says goes with it, and paths are whole. Raises ConfigError as
+    `read_yaml` does."""
+    raw = settings_of(request)
+    data = raw.get("data")
+    if isinstance(data, dict) and isinstance(data.get("path"), str):
+        raw = {**raw, "data": {**data, "path": _whole_path(data["path"])}}
+    capital = request.initial_capital
+    if isinstance(_as_json(capital), str):  # where a form wants a number, this one would be rounded
+        raw, capital = {**raw, "initial_capital": _as_json(capital)}, None
+    path = _whole_path(request.data_path) if request.data_path else None
+    return request.model_copy(update={"config": raw or None, "data_path": path, "initial_capital": capital})
+
+
+def written_out(request: FormModel) -> dict[str, Any]:
+    """What was filled in, as plain JSON data."""
+    found: dict[str, Any] = request.model_dump(mode="json")
+    return found
+
+
+def _whole_path(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def lay_over(raw: dict[str, Any], request: RunRequest) -> dict[str, Any]:

@@ -95,6 +95,10 @@ class EngineKilledError(RunError):
     """The process that ran the engine died (out of memory, killed, crashed). Another try may succeed."""
 
 
+class DriftError(NtraderError):
+    """Recorded results do not come out the same any more."""
+
+
 class DatabaseError(NtraderError):
     """The database refused or failed. `transient` says whether trying again can help."""
 

@@ -27,6 +27,8 @@ class Settings:
     home: Path
     database_url: str | None = field(default=None, repr=False)
     prefect_api_url: str | None = None
+    runner: str = "local"
+    dask_scheduler: str | None = None
     persistence: bool = True
     db_pool_size: int = 20
     db_max_overflow: int = 10
@@ -61,6 +63,8 @@ def load_settings(environ: dict[str, str] | None = None, *, dotenv: Path | None 
         home=_folder("NTRADER_HOME", text("NTRADER_HOME") or _default_home(env)),
         database_url=text("DATABASE_URL"),
         prefect_api_url=text("PREFECT_API_URL"),
+        runner=text("NTRADER_RUNNER") or "local",
+        dask_scheduler=text("NTRADER_DASK_SCHEDULER"),
         persistence=_boolean(merged, "ENABLE_BACKTEST_PERSISTENCE", True),
         db_pool_size=_integer(merged, "DB_POOL_SIZE", 20, minimum=1),
         db_max_overflow=_integer(merged, "DB_MAX_OVERFLOW", 10, minimum=-1),

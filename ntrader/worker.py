@@ -79,6 +79,13 @@ class Worker:
             raise value
         return value
 
+    def signal(self, number: int) -> None:
+        """Send the process a signal, if it is there: what it is called for decides what becomes of it."""
+        with self._guard:
+            child = self._child
+        if child is not None and child.done() and child.exception() is None:
+            child.result().signal(number)
+
     def kill(self) -> None:
         """End the process now, whatever it is doing."""
         with self._guard:
@@ -130,6 +137,11 @@ class _Child:
                 return kind, value
             if on_progress is not None:
                 on_progress(*value)
+
+    def signal(self, number: int) -> None:
+        with self._reaping:
+            if not self._pipe.closed and self._process.pid and self._process.is_alive():
+                os.kill(self._process.pid, number)
 
     def kill(self) -> None:
         """Wait until it is gone. Another thread that waits for an answer is told so."""

@@ -20,14 +20,19 @@ from storage.where import And, Compare, Expression, Not, Or, Value, parse_where
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which runs; all that are given must hold. Several strategies, symbols or statuses: any of them."""
+    """Which runs; all that are given must hold. Several strategies, symbols or statuses: any of them.
+
+    `sweep` is its number; text is a reference, which `storage.search.settle` looks up. It finds out about `linked` too:
+    whether there are runs from before the sweep that its trials are linked to, and that belong here as well.
+    """
 
     strategies: tuple[str, ...] = ()
     strategy_type: str | None = None
     symbols: tuple[str, ...] = ()
     statuses: tuple[str, ...] = ()
     data_source: str | None = None
-    sweep: int | None = None
+    sweep: int | str | None = None
+    linked: bool = False
     tags: tuple[tuple[str, str], ...] = ()
     after: datetime | None = None
     before: datetime | None = None
@@ -35,6 +40,14 @@ class Filters:
     period_end: datetime | None = None
     where: str | None = None
     archived: bool = False
+
+
+# An array, so that the runs of a sweep are looked up one by one. Of a subquery the planner would not know that its runs
+# are all of one time: it may wade through the newer ones of everybody else to find twenty in order.
+_MADE_FOR_OR_LINKED = sql.SQL(
+    "r.id = ANY (ARRAY(SELECT o.id FROM backtest_runs o WHERE o.archived IN (false, true) AND o.sweep_id = {sweep}"
+    " UNION ALL SELECT t.run_id FROM trials t WHERE t.sweep_id = {sweep} AND t.linked AND t.run_id IS NOT NULL))"
+)
 
 
 class Values:
@@ -59,10 +72,12 @@ def conditions(filters: Filters, values: Values) -> list[sql.Composable]:
         ("execution_status", filters.statuses),
         ("strategy_type", filters.strategy_type),
         ("data_source", filters.data_source),
-        ("sweep_id", filters.sweep),
+        ("sweep_id", None if filters.linked else filters.sweep),
     ):
         if wanted is not None and wanted != ():
             found.append(_equal(column, wanted, values))
+    if filters.linked:
+        found.append(_MADE_FOR_OR_LINKED.format(sweep=values.add(filters.sweep)))
     for column, sign, moment in (
         ("created_at", ">=", filters.after),
         ("created_at", "<", filters.before),

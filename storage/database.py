@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote, unquote_to_bytes
@@ -62,7 +62,8 @@ _DISK_FULL = "No space left on device"
 _STARTING = ("starting up", "shutting down", "in recovery mode", "not yet accepting connections", "Connection refused",
              "server closed the connection", "could not receive data", "could not send data", "Connection reset",
              "Broken pipe", "SSL connection has been closed", "EOF detected", "terminating connection",
-             "the connection is lost", "the connection is closed", "timeout expired",
+             "the connection is lost", "the connection is closed", "timeout expired", "Connection timed out",
+             "No route to host", "Network is unreachable", "Temporary failure in name resolution",
              "No such file or directory")  # fmt: skip
 # At which door a connection is turned away: the doctor asks too.
 BAD_LOGIN = re.compile(
@@ -106,7 +107,7 @@ def parse_url(url: str) -> str:
 def connect(
     settings: Settings, *, autocommit: bool = True, user: str | None = None, reading: bool = True
 ) -> psycopg.Connection[dict[str, Any]]:
-    """A connection, planning as suits reading or writing; rows as dicts, times in UTC. `user` replaces the one of the
+    """A connection that plans as suits reading or writing; rows as dicts, times in UTC. `user` replaces the one of the
     settings.
 
     Raises our own errors, each with the next step.
@@ -144,6 +145,17 @@ def reading(settings: Settings) -> Iterator[psycopg.Connection[dict[str, Any]]]:
                 from storage.migrations import prepare
 
                 prepare(settings)
+            require_schema(connection)
+            yield connection
+        except psycopg.Error as error:
+            raise translate(error, settings) from error
+
+
+@contextmanager
+def only_looking(settings: Settings) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+    """The same, migrating nothing."""
+    with connect(settings) as connection:
+        try:
             require_schema(connection)
             yield connection
         except psycopg.Error as error:
@@ -242,10 +254,9 @@ _idle: dict[Settings, list[psycopg.Connection[dict[str, Any]]]] = {}
 def writing(settings: Settings) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     """The same by psycopg alone, for processes that need not wait for SQLAlchemy to be imported: one transaction, on a
     connection that is kept for the next."""
-    idle = _idle.setdefault(settings, [])
-    connection = idle.pop() if idle else connect(settings, autocommit=False, reading=False)
+    connection, block = _begun(settings)
     try:
-        with connection.transaction():
+        with block:
             yield connection
     except psycopg.Error as error:
         connection.close()
@@ -253,7 +264,34 @@ def writing(settings: Settings) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     except BaseException:
         connection.close()
         raise
-    idle.append(connection)
+    _idle.setdefault(settings, []).append(connection)
+
+
+def _begun(settings: Settings) -> tuple[psycopg.Connection[dict[str, Any]], ExitStack]:
+    """A connection in a transaction, and what ends it. One that was kept may have died: its server has restarted."""
+    while (kept := _kept(settings)) is not None:
+        with suppress(psycopg.Error):
+            return kept, _transaction(kept)
+        kept.close()
+    connection = connect(settings, autocommit=False, reading=False)
+    try:
+        return connection, _transaction(connection)
+    except psycopg.Error as error:
+        connection.close()
+        raise translate(error, settings, writing=True) from error
+
+
+def _kept(settings: Settings) -> psycopg.Connection[dict[str, Any]] | None:
+    try:
+        return _idle.setdefault(settings, []).pop()
+    except IndexError:  # there is none, or another thread was faster
+        return None
+
+
+def _transaction(connection: psycopg.Connection[dict[str, Any]]) -> ExitStack:
+    with ExitStack() as stack:
+        stack.enter_context(connection.transaction())
+        return stack.pop_all()
 
 
 def translate(error: BaseException | None, settings: Settings, *, writing: bool = False) -> DatabaseError:

@@ -54,6 +54,7 @@ TRIGGERS = {
         table: (f"{table}_are_immutable", f"{table}_stay", f"{table}_stay_whole")
         for table in ("performance_metrics", "equity_curves", "trades", "fills")
     },
+    **{table: (f"{table}_are_immutable", f"{table}_stay_whole") for table in ("sweeps", "trials")},
 }
 
 
@@ -410,8 +411,8 @@ def _rights(session: Session) -> Verdict:
     rows = session.rows(
         "SELECT name, privilege FROM unnest(%(tables)s::text[]) name, unnest(%(wanted)s::text[]) privilege"
         " WHERE NOT has_table_privilege(to_regclass(name), privilege)"
-        # Results are never changed, runs are when they finish.
-        " AND (privilege <> 'UPDATE' OR name = 'backtest_runs')"
+        # Results are never changed; runs are when they finish, sweeps and trials as they go on.
+        " AND (privilege <> 'UPDATE' OR name IN ('backtest_runs', 'sweeps', 'trials'))"
         " UNION ALL SELECT sequence.relname, 'USAGE' FROM pg_class sequence JOIN pg_depend ON objid = sequence.oid"
         " WHERE CASE relkind WHEN 'S' THEN NOT has_sequence_privilege(sequence.oid, 'USAGE') END"
         " AND refobjid = ANY(SELECT to_regclass(name) FROM unnest(%(tables)s::text[]) name)"
@@ -459,9 +460,27 @@ def _runs(session: Session) -> Verdict:
     if dead:
         return warning(
             f"{len(dead)} marked running, though what ran {'it' if len(dead) == 1 else 'them'} is gone",
-            "`ntrader history list` marks them interrupted; run them again.",
+            "`ntrader doctor --mend` marks them interrupted; run them again.",
         )
     return ok(f"{len(rows)} running" if rows else "none left behind")
+
+
+def _sweeps(session: Session) -> Verdict:
+    rows = session.rows(
+        "SELECT sweep_id, coalesce(lease_owner, '') AS owner, bool_and(lease_expires_at < now()) AS expired,"
+        " count(*) AS trials FROM trials WHERE state = 'running' GROUP BY 1, 2 ORDER BY 1"
+    )
+    alive = {row["owner"]: is_alive(row["owner"]) for row in rows}
+    dead = [row for row in rows if alive[row["owner"]] is False or (alive[row["owner"]] is None and row["expired"])]
+    if dead:
+        sweeps = list(dict.fromkeys(row["sweep_id"] for row in dead))
+        return warning(
+            f"{sum(row['trials'] for row in dead):,} trials of sweep {', '.join(map(str, sweeps))} marked running,"
+            " though what ran them is gone",
+            " ".join(f"`ntrader sweep resume {number}`" for number in sweeps) + " runs them again.",
+        )
+    running = {row["sweep_id"] for row in rows}
+    return ok(f"{len(running)} running" if running else "none left behind")
 
 
 class _Check(NamedTuple):
@@ -482,6 +501,7 @@ _CHECKS = (
     _Check("Writing", _writable),
     _Check("Rights", _rights, needs_tables=True),
     _Check("Runs", _runs, needs_tables=True),
+    _Check("Sweeps", _sweeps, needs_tables=True),
     _Check("Statement timeout", _timeout),
     _Check("Long queries", _long_queries),
     _Check("Statistics", _statistics, needs_tables=True),

@@ -1,4 +1,4 @@
-"""What there is to name: runs, strategies, symbols and tags, for completion and for "did you mean"."""
+"""What there is to name: runs, sweeps, strategies, symbols and tags, for completion and for "did you mean"."""
 
 from __future__ import annotations
 
@@ -62,6 +62,16 @@ def runs_that_begin(connection: Connection, prefix: str) -> list[tuple[str, str]
         [UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))],
     ).fetchall()
     return [(row["word"], _said(row)) for row in rows]
+
+
+def recent_sweeps(connection: Connection) -> list[tuple[str, str]]:
+    """The newest sweeps by number, and those that have a name by that too, each with what it is."""
+    rows = connection.execute(
+        "SELECT id::text AS number, name, strategy_name, trials FROM sweeps ORDER BY id DESC LIMIT 50"
+    ).fetchall()
+    by_number = [(row["number"], f"{row['name'] or row['strategy_name']}, {row['trials']:,} trials") for row in rows]
+    by_name = [(row["name"], f"sweep {row['number']}, {row['trials']:,} trials") for row in rows if row["name"]]
+    return [*by_number, *by_name]
 
 
 def recent_tags(connection: Connection) -> list[str]:

@@ -23,6 +23,12 @@ def owner_of(pid: int) -> str:
     return f"{_machine()}/{pid}/{_started(pid)}"
 
 
+def describe(lease_owner: str) -> tuple[str, str]:
+    """The name of the machine and the pid."""
+    machine, _, process = lease_owner.partition("/")
+    return machine.partition("|")[0], process.partition("/")[0]
+
+
 def is_dead(lease_owner: str) -> bool:
     """True only when the owner was a process of this very machine and boot, and it is no more."""
     return is_alive(lease_owner) is False
@@ -34,11 +40,19 @@ def is_alive(lease_owner: str) -> bool | None:
     pid, _, started = process.partition("/")
     if machine != _machine() or not pid.isdecimal():
         return None
-    if not _exists(int(pid)):
+    if not exists(int(pid)):
         return False
     now = _started(int(pid))
     # Where start times cannot be read (no /proc, or one that hides others) the pid alone has to do.
     return not (started and now) or now == started
+
+
+def is_of_former_boot(lease_owner: str) -> bool:
+    """Whether the owner ran on a machine of this name that has been restarted since; another machine may have the name
+    too."""
+    host, _, rest = lease_owner.partition("|")
+    ours, _, here = _machine().partition("|")
+    return bool(rest) and host == ours and rest.partition("|")[0] != here.partition("|")[0]
 
 
 @cache
@@ -51,7 +65,8 @@ def _machine() -> str:
     return f"{socket.gethostname()}|{boot}|{namespace}".replace("/", "_")
 
 
-def _exists(pid: int) -> bool:
+def exists(pid: int) -> bool:
+    """Whether a process of this machine has that number now, and is no zombie."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -392,6 +392,8 @@ class Sweep(SQLModel, table=True):
     sampler_version: str | None = _text()
     # Of a sampler that learns the trials are written down as it asks for them: this many there will be at most.
     trials: int = Field(sa_column=Column(Integer, nullable=False))
+    # Runs that there were before do not count: every trial is run anew.
+    rerun: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=text("false")))
     flow_run_id: UUID | None = None
     best_trial: int | None = _count()
     verified: bool | None = Field(default=None, sa_column=Column(Boolean))
@@ -440,10 +442,13 @@ class Trial(SQLModel, table=True):
         CheckConstraint("(state = 'running') = (chunk_id IS NOT NULL)", name="running_has_chunk"),
         CheckConstraint("(state = 'failed') = (reason IS NOT NULL)", name="failed_has_reason"),
         CheckConstraint(f"reason IN {REASONS}", name="reason"),
-        Index("ix_trials_open", "sweep_id", "trial_number", postgresql_where=text("state IN ('waiting', 'running')")),
+        # In the order in which they are taken: those that killed a process first, for they are to be alone.
+        Index("ix_trials_open", "sweep_id", text("(crashes > 0) DESC"), "trial_number",
+              postgresql_where=text("state IN ('waiting', 'running')")),
         Index("ix_trials_chunk_id", "chunk_id", postgresql_where=text("chunk_id IS NOT NULL")),
         Index("ix_trials_run_id", "run_id", postgresql_where=text("run_id IS NOT NULL")),
-    )
+        Index("ix_trials_linked", "sweep_id", "run_id", postgresql_where=text("linked")),
+    )  # fmt: skip
 
 
 class DeletedRun(SQLModel, table=True):

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Event
 from typing import Final
 
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    sleep_using_event,
+    stop_after_delay,
+    stop_when_event_set,
+    wait_random_exponential,
+)
 
 from ntrader.errors import DatabaseError
 
@@ -13,12 +21,13 @@ from ntrader.errors import DatabaseError
 PATIENCE_SECONDS: Final = 900.0
 
 
-def patiently[T](action: Callable[[], T], on_wait: Callable[[], object] | None = None) -> T:
+def patiently[T](action: Callable[[], T], on_wait: Callable[[], object] | None = None, stop: Event | None = None) -> T:
     """What `action` returns, tried again for as long as the database may come back by itself.
 
-    `on_wait` is called before each further try. Raises what `action` raises: at once what trying again cannot help,
-    anything else after a quarter of an hour. `action` must be one that may be repeated.
+    `on_wait` is called before each further try. Raises what `action` raises: at once what trying again cannot help, or
+    when `stop` is set, anything else after a quarter of an hour. `action` must be one that may be repeated.
     """
+    given_up = stop or Event()
 
     def announce(_state: object) -> None:
         if on_wait:
@@ -27,8 +36,9 @@ def patiently[T](action: Callable[[], T], on_wait: Callable[[], object] | None =
     retrying = Retrying(
         retry=retry_if_exception(lambda error: isinstance(error, DatabaseError) and error.transient),
         wait=wait_random_exponential(multiplier=0.2, max=5),
-        stop=stop_after_delay(PATIENCE_SECONDS),
+        stop=stop_after_delay(PATIENCE_SECONDS) | stop_when_event_set(given_up),
         before_sleep=announce,
+        sleep=sleep_using_event(given_up),
         reraise=True,
     )
     return retrying(action)

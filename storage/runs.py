@@ -21,7 +21,7 @@ from storage.conditions import Filters
 from storage.database import connect, reading
 from storage.leases import is_alive
 from storage.references import find_run_ids
-from storage.search import Order, Page, count, find_page, stream
+from storage.search import Order, Page, count, find_page, settle, stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +157,7 @@ def list_runs(
     """A page of whole runs. Runs whose process has died are marked on the way. Raises ConfigError for bad filters."""
     with reading(settings) as connection:
         mark_dead_runs(connection)
+        filters = settle(connection, filters)
         page = find_page(connection, _WHOLE, filters, order, limit, token)
         total, exact = _total(connection, filters, page, token)
     return RunPage([_run(row) for row in page.rows], page.token, total, exact)
@@ -169,6 +170,7 @@ def tabulate_runs(
     picked = pick(columns)
     with reading(settings) as connection:
         mark_dead_runs(connection)
+        filters = settle(connection, filters)
         page = find_page(connection, picked.statement, filters, order, limit, token)
         total, exact = _total(connection, filters, page, token)
     return RunTable(picked.names, [picked.values(row) for row in page.rows], page.token, total, exact)
@@ -183,13 +185,14 @@ def streamed_runs(
     with reading(settings) as connection:
         mark_dead_runs(connection)
         connection.execute("SET statement_timeout = 0")
+        filters = settle(connection, filters)
         with connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             yield picked.names, stream(connection, picked.statement, filters, order, limit)
 
 
 def get_run(settings: Settings, reference: str) -> StoredRun:
-    """The run named by uuid, unique prefix, `@last`, `@last~N` or name.
+    """The run named by uuid, unique prefix, `@last`, `@last~N`, `@best:SWEEP` or name.
 
     Raises NotFoundError, or AmbiguousError listing the candidates.
     """

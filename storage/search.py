@@ -25,6 +25,7 @@ from ntrader.errors import ConfigError
 from storage.conditions import Filters, Values, conditions
 from storage.fields import ALIASES, FIELDS, LESS_IS_BETTER, METRICS, NEVER_NULL, RANKED_WITHIN, SORTABLE, column_name
 from storage.periods import FIRST_OF_EACH, FOUND_IN_HEAD, WITHIN_SPAN, Span, find_spans, is_of_a_period, span_parameters
+from storage.references import find_sweep_id
 
 Connection = psycopg.Connection[dict[str, Any]]
 
@@ -57,6 +58,18 @@ class Page:
 
     rows: list[dict[str, Any]]
     token: str | None
+
+
+def settle(connection: Connection, filters: Filters) -> Filters:
+    """The same with the sweep's number in place of its name, and whether there are runs that it is linked to. Raises
+    NotFoundError and AmbiguousError where the name of a sweep does."""
+    if filters.sweep is None:
+        return filters
+    number = find_sweep_id(connection, filters.sweep) if isinstance(filters.sweep, str) else filters.sweep
+    (row,) = connection.execute(
+        "SELECT EXISTS (SELECT FROM trials WHERE sweep_id = %s AND linked) AS linked", [number]
+    ).fetchall()
+    return replace(filters, sweep=number, linked=row["linked"])
 
 
 def find_page(
@@ -113,7 +126,7 @@ def count(connection: Connection, filters: Filters, *, cheap: float = 800.0) -> 
     """How many runs fit, and whether that is exact.
 
     Where counting would cost more than `cheap` (in the planner's units, some 400 a millisecond) it is the planner's
-    estimate.
+    estimate; but of an array's length the planner knows nothing, and what a sweep is linked to is counted in any case.
     """
     parameters: dict[str, Any] = {}
     wanted = conditions(filters, Values(parameters))
@@ -122,7 +135,7 @@ def count(connection: Connection, filters: Filters, *, cheap: float = 800.0) -> 
     source = sql.SQL("FROM backtest_runs r WHERE {}").format(sql.SQL(" AND ").join(wanted or [sql.SQL("TRUE")]))
     (answer,) = connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) SELECT {}").format(source), parameters).fetchall()
     plan = answer["QUERY PLAN"][0]["Plan"]
-    if plan["Total Cost"] > cheap:
+    if plan["Total Cost"] > cheap and not filters.linked:
         return plan["Plan Rows"], False
     (row,) = connection.execute(sql.SQL("SELECT count(*) AS number {}").format(source), parameters).fetchall()
     return row["number"], True
@@ -260,8 +273,9 @@ def _branches(filters: Filters, column: str) -> list[Filters]:
 
 
 def _fingerprint(filters: Filters) -> str:
-    """Without the execution dates: `7d` is another moment when the next page is asked for."""
-    filters = replace(filters, after=None, before=None)
+    """Without the execution dates: `7d` is another moment when the next page is asked for; and trials may be linked
+    meanwhile."""
+    filters = replace(filters, after=None, before=None, linked=False)
     return hashlib.sha256(repr(asdict(filters)).encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 

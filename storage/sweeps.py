@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from ntrader.errors import AmbiguousError, ConfigError, NotFoundError
+from ntrader.errors import ConfigError
 from ntrader.settings import Settings
-from ntrader.sweeps.points import Planned, Point, read_point
 from storage.database import reading, writing
-from storage.fields import METRICS, SORTABLE, column_name
+from storage.fields import METRICS, column_name
+from storage.leases import is_dead
+from storage.references import find_sweep_id
+
+if TYPE_CHECKING:
+    from ntrader.sweeps.outcomes import Outcome
+    from ntrader.sweeps.points import Planned, Point
 
 Connection = psycopg.Connection[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class NewSweep:
-    """A sweep that is to be written down; `trials` is how many there will be, at most."""
+    """A sweep that is to be written down; `trials` is how many there will be, at most. With `rerun` every one of them
+    is run, whatever there was before."""
 
     fingerprint: str
     strategy_name: str
@@ -32,6 +39,7 @@ class NewSweep:
     direction: str
     sampler: str
     trials: int
+    rerun: bool = False
     name: str | None = None
     config_path: str | None = None
     sampler_version: str | None = None
@@ -41,7 +49,7 @@ class NewSweep:
 @dataclass(frozen=True, slots=True)
 class Counts:
     """How many trials are in which state; of the successful ones `linked` are runs that there were before. `working`
-    says whether somebody holds a lease that has not run out."""
+    says whether somebody holds a lease that has not run out, and is not known to be dead."""
 
     waiting: int = 0
     running: int = 0
@@ -70,6 +78,7 @@ class StoredSweep:
     sampler: str
     sampler_version: str | None
     trials: int
+    rerun: bool
     flow_run_id: UUID | None
     best_trial: int | None
     verified: bool | None
@@ -80,10 +89,14 @@ class StoredSweep:
 
     @property
     def state(self) -> str:
-        """finished, out of time (a budget of time was used up), running or interrupted."""
+        """running, finished, out of time (a budget of time was used up), waiting (no trial of its own has been run yet)
+        or interrupted."""
+        if self.counts.working:
+            return "running"
         if self.finished_at is not None:
-            return "out of time" if self.counts.waiting else "finished"
-        return "running" if self.counts.working else "interrupted"
+            return "out of time" if self.counts.waiting or self.counts.running else "finished"
+        begun = self.counts.done > self.counts.linked or self.counts.running
+        return "interrupted" if begun else "waiting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +120,7 @@ class StoredTrial:
     metrics: dict[str, Any]
 
 
+RANKABLE = (*METRICS, "execution_duration_seconds")
 _SWEEP = [field.name for field in fields(StoredSweep) if field.name != "counts"]
 _OF_RUN = ("run_id", "instrument_symbol", "start_date", "end_date", "parameters", "error_message",
            "execution_duration_seconds", "result_digest")  # fmt: skip
@@ -116,9 +130,9 @@ _TRIAL = sql.SQL("SELECT t.trial_number, t.state, t.reason, t.linked, t.crashes,
 ) + sql.SQL(" LEFT JOIN backtest_runs r ON r.id = t.run_id")
 
 
-def create_sweep(settings: Settings, new: NewSweep, plans: Iterable[Sequence[Planned]], *, link: bool) -> int:
-    """Write down a sweep with the trials of all `plans`, or nothing. With `link` a trial whose run key has succeeded is
-    that run. Returns its id."""
+def create_sweep(settings: Settings, new: NewSweep, plans: Iterable[Sequence[Planned]]) -> int:
+    """Write down a sweep with the trials of all `plans`, or nothing. A trial whose run key has succeeded is that run,
+    unless it is a rerun. Returns its id."""
     values = {field.name: getattr(new, field.name) for field in fields(NewSweep)}
     values["config_snapshot"] = Jsonb(new.config_snapshot)
     statement = sql.SQL("INSERT INTO sweeps ({}) VALUES ({}) RETURNING id").format(
@@ -129,19 +143,20 @@ def create_sweep(settings: Settings, new: NewSweep, plans: Iterable[Sequence[Pla
         assert row is not None
         sweep_id: int = row["id"]
         for plan in plans:
-            _add(connection, sweep_id, plan, link=link)
+            _add(connection, sweep_id, plan, link=not new.rerun)
     return sweep_id
 
 
 def add_trials(settings: Settings, sweep_id: int, plan: Sequence[Planned], *, link: bool) -> int:
-    """The next batch of a sampler that learns; where another process has added it already, nothing. How many."""
+    """The next batch of a sampler that learns, whole. Nothing where another process has added one meanwhile: it follows
+    from results that this batch did not know. Returns how many were added."""
     with writing(settings) as connection:
         connection.execute("SELECT FROM sweeps WHERE id = %s FOR UPDATE", [sweep_id])
         row = connection.execute("SELECT count(*) AS n FROM trials WHERE sweep_id = %s", [sweep_id]).fetchone()
-        known = row["n"] if row else 0
-        new = [planned for planned in plan if planned.point.number >= known]
-        _add(connection, sweep_id, new, link=link)
-    return len(new)
+        if not plan or not row or plan[0].point.number != row["n"]:
+            return 0
+        _add(connection, sweep_id, plan, link=link)
+    return len(plan)
 
 
 def plan_again(settings: Settings, sweep_id: int, plan: Sequence[Planned], *, link: bool) -> None:
@@ -163,14 +178,15 @@ def waiting_points(settings: Settings, sweep_id: int, after: int, limit: int) ->
             " ORDER BY trial_number LIMIT %s",
             [sweep_id, after, limit],
         ).fetchall()
-    return [read_point(row["point"]) for row in rows]
+    return [_point(row["point"]) for row in rows]
 
 
-def find_unfinished(settings: Settings, fingerprint: str) -> StoredSweep | None:
-    """The newest sweep with this fingerprint, if it still has trials to run."""
+def find_unfinished(settings: Settings, fingerprint: str, *, rerun: bool = False) -> StoredSweep | None:
+    """The newest sweep with this fingerprint, if it still has trials to run; of those that are a rerun, or are not."""
     with reading(settings) as connection:
         row = connection.execute(
-            sql.SQL("{} WHERE fingerprint = %s ORDER BY id DESC LIMIT 1").format(_SELECT), [fingerprint]
+            sql.SQL("{} WHERE fingerprint = %s AND rerun = %s ORDER BY id DESC LIMIT 1").format(_SELECT),
+            [fingerprint, rerun],
         ).fetchone()
         found = _stored(connection, row) if row else None
     return found if found and found.state != "finished" else None
@@ -179,20 +195,26 @@ def find_unfinished(settings: Settings, fingerprint: str) -> StoredSweep | None:
 def get_sweep(settings: Settings, reference: str) -> StoredSweep:
     """By its number, @last, @last~1, or name. Raises NotFoundError, or AmbiguousError listing the candidates."""
     with reading(settings) as connection:
-        return _stored(connection, _find(connection, reference.strip()))
+        return read_sweep(connection, reference)
 
 
-def sweep_row_id(connection: Connection, reference: str) -> int:
-    """Its number; raises as `get_sweep` does."""
-    number: int = _find(connection, reference.strip())["id"]
-    return number
+def read_sweep(connection: Connection, reference: str) -> StoredSweep:
+    """`get_sweep` on a connection one has."""
+    return _stored(connection, _find(connection, reference))
 
 
-def list_sweeps(settings: Settings, limit: int) -> list[StoredSweep]:
-    """The newest first."""
+def list_sweeps(settings: Settings, limit: int | None = None, *, unfinished: bool = False) -> list[StoredSweep]:
+    """The newest first; with `unfinished` those alone that are neither finished nor out of time."""
     with reading(settings) as connection:
-        rows = connection.execute(sql.SQL("{} ORDER BY id DESC LIMIT %s").format(_SELECT), [limit]).fetchall()
-        return [_stored(connection, row) for row in rows]
+        return read_sweeps(connection, limit, unfinished=unfinished)
+
+
+def read_sweeps(connection: Connection, limit: int | None, *, unfinished: bool = False) -> list[StoredSweep]:
+    """`list_sweeps` on a connection one has."""
+    which = sql.SQL("{} {} ORDER BY id DESC LIMIT %s").format(
+        _SELECT, sql.SQL("WHERE finished_at IS NULL" if unfinished else "")
+    )
+    return [_stored(connection, row) for row in connection.execute(which, [limit]).fetchall()]
 
 
 def count_trials(settings: Settings, sweep_id: int) -> Counts:
@@ -205,9 +227,7 @@ def ranking(
 ) -> list[StoredTrial]:
     """Successful trials whose `metric` is defined, the best first; equal ones by their numbers. Raises ConfigError for
     an unknown metric."""
-    column = column_name(metric)
-    if column not in SORTABLE:
-        raise ConfigError(f"trials cannot be ranked by {metric!r}", hint=f"Known: {', '.join(METRICS)}.")
+    column = ranking_column(metric)
     order = sql.SQL(
         "{} WHERE t.sweep_id = %s AND t.state = 'success' AND r.{} IS NOT NULL"
         " ORDER BY r.{} {}, t.trial_number LIMIT %s"
@@ -215,6 +235,16 @@ def ranking(
         _TRIAL, sql.Identifier(column), sql.Identifier(column), sql.SQL("DESC" if direction == "maximize" else "ASC")
     )
     return _trials(settings, order, [sweep_id, limit])
+
+
+def ranking_column(metric: str) -> str:
+    """The column that trials are ranked by. Raises ConfigError for what is no metric, with the nearest."""
+    column = column_name(metric)
+    if column not in RANKABLE:
+        near = difflib.get_close_matches(column, RANKABLE, n=1, cutoff=0.5)
+        hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(RANKABLE)}."
+        raise ConfigError(f"trials cannot be ranked by {metric!r}", hint=hint)
+    return column
 
 
 def all_trials(settings: Settings, sweep_id: int) -> list[StoredTrial]:
@@ -235,7 +265,20 @@ def objectives(settings: Settings, sweep_id: int, metric: str) -> dict[int, tupl
     ).format(sql.Identifier(metric))
     with reading(settings) as connection:
         rows = connection.execute(statement, [sweep_id]).fetchall()
-    return {row["trial_number"]: (read_point(row["point"]), row["state"], row["value"]) for row in rows}
+    return {row["trial_number"]: (_point(row["point"]), row["state"], row["value"]) for row in rows}
+
+
+def outcomes(settings: Settings, sweep_id: int, metric: str) -> list[Outcome]:
+    """Of every trial there is so far, in the order of their numbers: a third of the memory of `all_trials`."""
+    from ntrader.sweeps.outcomes import Outcome
+
+    statement = sql.SQL(
+        "SELECT t.point, t.state, t.reason, r.{} AS value, r.return_observations AS observations FROM trials t"
+        " LEFT JOIN backtest_runs r ON r.id = t.run_id WHERE t.sweep_id = %s ORDER BY t.trial_number"
+    ).format(sql.Identifier(metric))
+    with reading(settings) as connection:
+        rows = connection.execute(statement, [sweep_id])
+        return [Outcome(**{**row, "point": _point(row["point"])}) for row in rows]
 
 
 def recorded_seconds(settings: Settings, strategy_path: str, symbol: str, bars: int) -> float | None:
@@ -270,8 +313,10 @@ def finish_sweep(settings: Settings, sweep_id: int, best_trial: int | None) -> N
     """No trial is left to run, or no time. The first one to say so is remembered."""
     with writing(settings) as connection:
         connection.execute(
-            "UPDATE sweeps SET finished_at = coalesce(finished_at, now()), best_trial = %s WHERE id = %s",
-            [best_trial, sweep_id],
+            "UPDATE sweeps SET finished_at = coalesce(finished_at, now()), best_trial = %(best)s,"
+            # Of another trial nobody has said anything yet.
+            " verified = CASE WHEN best_trial = %(best)s THEN verified END WHERE id = %(sweep)s",
+            {"best": best_trial, "sweep": sweep_id},
         )
 
 
@@ -342,32 +387,20 @@ def _trials(settings: Settings, statement: sql.Composed, parameters: list[Any]) 
 
 def _trial(row: dict[str, Any]) -> StoredTrial:
     metrics = {name: row.pop(name) for name in METRICS}
-    return StoredTrial(**{**row, "point": read_point(row["point"])}, metrics=metrics)
+    return StoredTrial(**{**row, "point": _point(row["point"])}, metrics=metrics)
 
 
 def _find(connection: Connection, reference: str) -> dict[str, Any]:
-    hint = "`ntrader sweep list` shows what there is."
-    back = reference.removeprefix("@last").removeprefix("~")
-    if reference.startswith("@last") and (not back or back.isdecimal()):
-        rows = connection.execute(
-            sql.SQL("{} ORDER BY id DESC LIMIT 1 OFFSET %s").format(_SELECT), [int(back[:9] or 0)]
-        ).fetchall()
-    elif reference.isdecimal():
-        rows = connection.execute(
-            sql.SQL("{} WHERE id = %s").format(_SELECT), [min(int(reference[:20]), 2**63 - 1)]
-        ).fetchall()
-    elif "\x00" in reference or not reference.isprintable():
-        rows = []
-    else:
-        rows = connection.execute(
-            sql.SQL("{} WHERE name = %s ORDER BY id DESC LIMIT 5").format(_SELECT), [reference]
-        ).fetchall()
-    if not rows:
-        raise NotFoundError(f"there is no sweep {reference!r}", hint=hint)
-    if len(rows) > 1:
-        lines = "".join(f"\n  {row['id']}  {row['created_at']:%Y-%m-%d %H:%M}  {row['name']}" for row in rows)
-        raise AmbiguousError(f"{reference!r} fits more than one sweep:{lines}", hint="Give its number.")
-    return rows[0]
+    number = find_sweep_id(connection, reference)
+    (row,) = connection.execute(sql.SQL("{} WHERE id = %s").format(_SELECT), [number]).fetchall()
+    return row
+
+
+def _point(snapshot: dict[str, Any]) -> Point:
+    # Lists of sweeps have no points to read, and are to be quick.
+    from ntrader.sweeps.points import read_point
+
+    return read_point(snapshot)
 
 
 def _stored(connection: Connection, row: dict[str, Any]) -> StoredSweep:
@@ -376,12 +409,19 @@ def _stored(connection: Connection, row: dict[str, Any]) -> StoredSweep:
 
 def _counts(connection: Connection, sweep_id: int) -> Counts:
     rows = connection.execute(
-        "SELECT state, linked, count(*) AS n, bool_or(lease_expires_at > now()) AS live FROM trials"
-        " WHERE sweep_id = %s GROUP BY state, linked",
-        [sweep_id],
+        "SELECT state, linked, count(*) AS n FROM trials WHERE sweep_id = %s GROUP BY state, linked", [sweep_id]
     ).fetchall()
     states = dict.fromkeys(("waiting", "running", "success", "failed"), 0)
     for row in rows:
         states[row["state"]] += row["n"]
     linked = sum(row["n"] for row in rows if row["linked"])
-    return Counts(**states, linked=linked, working=any(row["live"] for row in rows))
+    return Counts(**states, linked=linked, working=bool(states["running"]) and _somebody_works(connection, sweep_id))
+
+
+def _somebody_works(connection: Connection, sweep_id: int) -> bool:
+    owners = connection.execute(
+        "SELECT DISTINCT coalesce(lease_owner, '') AS owner FROM trials"
+        " WHERE sweep_id = %s AND state = 'running' AND lease_expires_at > now()",
+        [sweep_id],
+    ).fetchall()
+    return any(not is_dead(row["owner"]) for row in owners)

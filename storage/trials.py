@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import psycopg
@@ -54,7 +54,10 @@ class Finished:
     reason: str | None = None
 
 
-_FREE = "state = 'waiting' OR (state = 'running' AND lease_expires_at < now())"
+# What its column can count to.
+_MOST_CRASHES: Final = 1000
+# The first condition is that of the index.
+_FREE: Final = "state IN ('waiting', 'running') AND (state = 'waiting' OR lease_expires_at < now())"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def reserve(settings: Settings, sweep_id: int, chunk_id: UUID, owner: str, porti
         wanted = min(portion.limit, max(portion.least, -(-free // portion.shares)))
         found = connection.execute(
             "WITH taken AS (SELECT trial_number, crashes FROM trials WHERE sweep_id = %(sweep)s"
-            f" AND ({_FREE}) ORDER BY crashes > 0 DESC, trial_number LIMIT %(limit)s FOR UPDATE SKIP LOCKED),"
+            f" AND {_FREE} ORDER BY crashes > 0 DESC, trial_number LIMIT %(limit)s FOR UPDATE SKIP LOCKED),"
             " alone AS (SELECT trial_number FROM taken WHERE crashes > 0 ORDER BY trial_number LIMIT 1)"
             " UPDATE trials t SET state = 'running', chunk_id = %(chunk)s, lease_owner = %(owner)s,"
             f" lease_expires_at = now() + interval '{LEASE_SECONDS} seconds' FROM taken"
@@ -132,21 +135,21 @@ def give_back(settings: Settings, chunk_id: UUID) -> None:
         _give_back(connection, chunk_id)
 
 
-def count_crash(settings: Settings, chunk_id: UUID, trial_number: int) -> int:
-    """The process was killed while it ran this trial. Returns how often that has happened; all of the chunk wait
-    again."""
+def note_crash(settings: Settings, chunk_id: UUID, trial_number: int, crashes: int) -> None:
+    """The process was killed while it ran this trial, for the `crashes`-th time; all others of the chunk wait again.
+
+    The number is the caller's, so that a repeated call counts nothing twice.
+    """
     with writing(settings) as connection:
-        row = connection.execute(
-            "UPDATE trials SET crashes = least(crashes + 1, 1000) WHERE chunk_id = %s AND trial_number = %s"
-            " RETURNING crashes",
-            [chunk_id, trial_number],
-        ).fetchone()
+        connection.execute(
+            "UPDATE trials SET crashes = %s WHERE chunk_id = %s AND trial_number = %s",
+            [min(crashes, _MOST_CRASHES), chunk_id, trial_number],
+        )
         connection.execute(
             "UPDATE trials SET state = 'waiting', chunk_id = NULL, lease_owner = NULL, lease_expires_at = NULL"
             " WHERE chunk_id = %s AND trial_number <> %s",
             [chunk_id, trial_number],
         )
-    return row["crashes"] if row else 0
 
 
 def renew(settings: Settings, chunk_ids: Sequence[UUID]) -> None:
@@ -159,17 +162,16 @@ def renew(settings: Settings, chunk_ids: Sequence[UUID]) -> None:
 
 
 def reclaim(settings: Settings, sweep_id: int) -> int:
-    """Trials of processes of this machine that are no more wait again, without waiting for their leases to run out."""
+    """Trials whose lease has run out wait again, and those of processes of this machine that are no more without
+    waiting for that. How many."""
     with writing(settings) as connection:
         owners = connection.execute(
             "SELECT DISTINCT lease_owner FROM trials WHERE sweep_id = %s AND state = 'running'", [sweep_id]
         ).fetchall()
         dead = [row["lease_owner"] for row in owners if row["lease_owner"] and is_dead(row["lease_owner"])]
-        if not dead:
-            return 0
         found = connection.execute(
             "UPDATE trials SET state = 'waiting', chunk_id = NULL, lease_owner = NULL, lease_expires_at = NULL"
-            " WHERE sweep_id = %s AND state = 'running' AND lease_owner = ANY(%s)",
+            " WHERE sweep_id = %s AND state = 'running' AND (lease_owner = ANY(%s) OR lease_expires_at < now())",
             [sweep_id, dead],
         )
         return found.rowcount
@@ -177,7 +179,7 @@ def reclaim(settings: Settings, sweep_id: int) -> int:
 
 def _free(connection: Connection, sweep_id: int, at_most: int) -> int:
     row = connection.execute(
-        f"SELECT count(*) AS n FROM (SELECT FROM trials WHERE sweep_id = %s AND ({_FREE}) LIMIT %s) free",
+        f"SELECT count(*) AS n FROM (SELECT FROM trials WHERE sweep_id = %s AND {_FREE} LIMIT %s) free",
         [sweep_id, at_most],
     ).fetchone()
     return row["n"] if row else 0

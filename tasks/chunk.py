@@ -18,7 +18,7 @@ from ntrader.worker import Worker
 from storage import trials as stored
 from storage.leases import RENEW_SECONDS
 from storage.patience import patiently
-from tasks.trials import LOADING, ChunkReport, Share, Sitting
+from tasks.trials import COME_BACK, LOADING, ChunkReport, Share, Sitting
 
 # Once may be the machine's doing; a trial that was alone and has done it again is the culprit.
 MOST_CRASHES: Final = 2
@@ -33,28 +33,36 @@ class Watched:
     def __init__(self) -> None:
         self.worker = Worker()
         self.stopped = threading.Event()
-        self._trial = LOADING
-        self._since = time.monotonic()
-        self._overdue = False
+        # What it is at, and since when: read and written as one, for two threads look at it.
+        self._at = (LOADING, time.monotonic())
+        self._overdue: int | None = None
+
+    def call_back(self) -> None:
+        """Ask it to finish the trial at hand, save what it has, and begin nothing new."""
+        self.stopped.set()
+        self.worker.signal(COME_BACK)
 
     def stop(self) -> None:
         """End it now: what it has not saved is given back."""
         self.stopped.set()
         self.worker.kill()
 
-    def run(self, settings: Settings, sitting: Sitting, share: Share, tell: Tell) -> ChunkReport:
+    def run(
+        self, settings: Settings, sitting: Sitting, share: Share, tell: Tell, chunk_id: UUID | None = None
+    ) -> ChunkReport:
         """Run one chunk. A worker that dies is answered for: the trial it was at counts a crash, its others wait.
 
-        Raises what the worker raises.
+        Whoever may lose sight of this process names the chunk, to be able to give back what it holds. Raises what the
+        worker raises.
         """
-        chunk_id = uuid4()
+        chunk_id = chunk_id or uuid4()
         killed_before = _out_of_memory_kills()
-        self._begin(LOADING)
+        self._at = (LOADING, time.monotonic())
 
         def on_progress(number: int, done: int) -> None:
-            if self.stopped.is_set():  # the call began just after everything was to end
+            if self.stopped.is_set() and number == LOADING:  # the call began just after everything was to end
                 raise EngineKilledError("stopped")
-            self._begin(number)
+            self._at = (number, time.monotonic())
             tell(number, done)
 
         try:
@@ -63,19 +71,15 @@ class Watched:
                     "tasks.trials:run_chunk", settings, sitting, chunk_id, share, on_progress=on_progress
                 )
         except EngineKilledError as error:
-            if not self.stopped.is_set():
-                memory = _out_of_memory_kills() > killed_before
-                self._answer_for(settings, sitting, chunk_id, error, memory=memory)
-                return ChunkReport(crashed=True)
-            self._give_back(settings, chunk_id)
-            return ChunkReport()
+            if self.stopped.is_set():
+                self._give_back(settings, chunk_id)
+                return ChunkReport()
+            memory = _out_of_memory_kills() > killed_before
+            return self._answer_for(settings, sitting, chunk_id, error, memory=memory)
         except BaseException:
             self._give_back(settings, chunk_id)
             raise
         return report
-
-    def _begin(self, number: int) -> None:
-        self._trial, self._since = number, time.monotonic()
 
     @contextmanager
     def _watched(self, settings: Settings, chunk_id: UUID, timeout: float | None) -> Iterator[None]:
@@ -85,11 +89,12 @@ class Watched:
                 stored.renew(settings, [chunk_id])
 
         def look() -> None:
-            if self._trial >= 0 and timeout is not None and time.monotonic() - self._since > timeout:
-                self._overdue = True
+            number, since = self._at
+            if number >= 0 and timeout is not None and time.monotonic() - since > timeout and self._overdue is None:
+                self._overdue = number
                 self.worker.kill()
 
-        self._overdue = False
+        self._overdue = None
         with ExitStack() as stack:
             stack.enter_context(every(RENEW_SECONDS, renew))
             if timeout is not None:
@@ -98,28 +103,39 @@ class Watched:
 
     def _answer_for(
         self, settings: Settings, sitting: Sitting, chunk_id: UUID, error: EngineKilledError, *, memory: bool
-    ) -> None:
-        number = self._trial
-        if number < 0:
-            patiently(lambda: stored.give_back(settings, chunk_id))
-            return
-        if self._overdue:
-            seconds = sitting.sweep.timeout or 0
-            text = f"stopped after {seconds:g} s, the timeout of a trial"
-            self._record(settings, sitting, chunk_id, "timeout", text)
-            return
-        crashes = patiently(lambda: stored.count_crash(settings, chunk_id, number))
+    ) -> ChunkReport:
+        """Put in order what a dead worker left behind."""
+        number = self._at[0] if self._overdue is None else self._overdue
+        held = self._patiently(lambda: stored.reserved_by(settings, chunk_id))
+        found = next((trial for trial in held if trial.number == number), None)
+        if found is None:
+            self._patiently(lambda: stored.give_back(settings, chunk_id))
+            return ChunkReport(crashed=True, stillborn=number < 0)
+        if self._overdue is not None:
+            text = f"stopped after {sitting.sweep.timeout or 0:g} s, the timeout of a trial"
+            return self._record(settings, sitting, chunk_id, number, "timeout", text)
+        crashes = found.crashes + 1
+        self._patiently(lambda: stored.note_crash(settings, chunk_id, number, crashes))
         if crashes >= MOST_CRASHES:
-            reason = "memory" if memory else "killed"
-            self._record(settings, sitting, chunk_id, reason, f"{error.message}, {crashes} times")
-        else:
-            patiently(lambda: stored.give_back(settings, chunk_id))
+            text = f"{error.message}, {crashes} times"
+            return self._record(settings, sitting, chunk_id, number, "memory" if memory else "killed", text)
+        self._patiently(lambda: stored.give_back(settings, chunk_id))
+        return ChunkReport(crashed=True)
 
-    def _record(self, settings: Settings, sitting: Sitting, chunk_id: UUID, reason: str, text: str) -> None:
-        number = self._trial
-        patiently(
-            lambda: self.worker.call("tasks.trials:record_failure", settings, sitting, chunk_id, number, reason, text)
-        )
+    def _record(
+        self, settings: Settings, sitting: Sitting, chunk_id: UUID, number: int, reason: str, text: str
+    ) -> ChunkReport:
+        """In a worker, which has the engine; where that dies as well, the trial is for the next one to answer for."""
+        target = "tasks.trials:record_failure"
+        try:
+            self._patiently(lambda: self.worker.call(target, settings, sitting, chunk_id, number, reason, text))
+        except EngineKilledError:
+            self._patiently(lambda: stored.give_back(settings, chunk_id))
+            return ChunkReport(crashed=True)
+        return ChunkReport(saved=1, failed=1, crashed=True)
+
+    def _patiently[T](self, action: Callable[[], T]) -> T:
+        return patiently(action, stop=self.stopped)
 
     def _give_back(self, settings: Settings, chunk_id: UUID) -> None:
         # Whoever comes next finds the owner dead, or the lease run out.

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
-
-from ntrader.errors import ServiceError
+from ntrader.errors import NtraderError, ServiceError
 from ntrader.settings import Settings, mask_url
 from storage import doctor
 from storage.doctor import Finding, Verdict
-from tasks import server
+from tasks import flow_runs, pool, reaper, server
+from tasks.prefect_api import PrefectApi
 
 _TIMEOUT = 3.0
 
 
 def examine(settings: Settings) -> list[Finding]:
     """Every check of what ntrader needs, in the order in which to mend things."""
-    return [*doctor.examine(settings), Finding.of("Prefect server", _prefect(settings))]
+    return [
+        *doctor.examine(settings),
+        Finding.of("Prefect server", _prefect(settings)),
+        Finding.of("Flow runs", _flow_runs(settings)),
+    ]
 
 
 def _prefect(settings: Settings) -> Verdict:
@@ -40,10 +42,26 @@ def _theirs(api_url: str) -> Verdict:
 
 
 def _version(api_url: str) -> str:
-    """` 3.8.8`; empty where the server does not say, because it wants a login first."""
+    """` 3.8.8`; empty where the server does not say."""
+    found = PrefectApi(api_url, _TIMEOUT).release()
+    return f" {found}" if found else ""
+
+
+def _flow_runs(settings: Settings) -> Verdict:
+    api = reaper.reachable(settings)
+    if api is None:
+        return doctor.skipped("the Prefect server does not run")
     try:
-        with urllib.request.urlopen(f"{api_url.rstrip('/')}/admin/version", timeout=_TIMEOUT) as answer:
-            version = json.loads(answer.read(100))
-            return f" {version}" if isinstance(version, str) else ""
-    except (OSError, ValueError):
-        return ""
+        stuck = reaper.find_stuck(settings, api)
+        waiting = flow_runs.late(api)
+        going_on = len(flow_runs.unfinished(api)) - len(stuck)
+    except NtraderError as error:
+        return doctor.skipped(error.message)
+    if stuck:
+        return doctor.warning(
+            "; ".join(f"{each.flow_run.name} is {each.flow_run.state} in Prefect, but {each.reason}" for each in stuck),
+            "`ntrader doctor --mend` marks them as over.",
+        )
+    if waiting and pool.running_worker(settings.home) is None:
+        return doctor.warning(f"{waiting:,} wait for a worker though their time has come", "Run `ntrader up`.")
+    return doctor.ok(f"{going_on} going on" if going_on else "none going on")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib.metadata
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import batched
 from typing import Any
 from uuid import UUID, uuid4
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from ntrader import progress
 from ntrader.config import RunRequest
+from ntrader.errors import EngineKilledError
 from ntrader.settings import Settings
 from ntrader.strategies.registry import identity
 from ntrader.sweeps.config import SweepConfig, grid_size, read_sweep
@@ -25,15 +29,18 @@ from ntrader.worker import default_worker
 from storage import sweeps as stored
 from storage import trials
 from storage.sweeps import NewSweep, StoredSweep
-from tasks.trials import Sitting
+from tasks.trials import VERSIONS, Sitting, require_same_sweep, require_same_versions
 
 # So many points are planned at once: what passes between the processes stays small, however many trials there are.
 _SLICE = 1_000
+_TRIES = 3
+# Seconds after which it is better to begin than to know.
+_LONGEST_PROBE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A sweep that is ready to be worked on. `resumed` says that it was there before; `link` whether runs of the past
+    """A sweep that is ready to be worked on. `resumed` says that it was there before; `link` that runs of the past
     count."""
 
     sitting: Sitting
@@ -57,14 +64,14 @@ def open_sweep(
     flow_run_id: UUID | None,
 ) -> Opening:  # fmt: skip
     """Write down the sweep and its trials, all or nothing; or take up the one that was left unfinished."""
-    found = None if rerun else stored.find_unfinished(settings, sweep.fingerprint)
+    found = stored.find_unfinished(settings, sweep.fingerprint, rerun=rerun)
     sitting = _sit_down(settings, sweep, config_path=config_path, keep_data=keep_data, flow_run_id=flow_run_id)
     if found is None:
         progress.report("Planning the trials")
-        sweep_id = _create(settings, sitting, link=not rerun)
+        sweep_id = _create(settings, sitting, rerun=rerun)
     else:
         sweep_id = found.id
-        take_up(settings, replace(sitting, sweep_id=sweep_id))
+        take_up(settings, replace(sitting, sweep_id=sweep_id), link=not rerun)
     sitting = replace(sitting, sweep_id=sweep_id)
     stored.begin_sitting(settings, sweep_id, flow_run_id)
     return Opening(sitting, sweep_id, found is not None, not rerun, _estimate(settings, sitting, workers))
@@ -80,25 +87,49 @@ def reopen_sweep(
     )
     sitting = _sit_down(settings, sweep, config_path=found.config_path, keep_data=keep_data, flow_run_id=flow_run_id)
     sitting = replace(sitting, sweep_id=found.id)
-    take_up(settings, sitting)
+    take_up(settings, sitting, link=not found.rerun)
     stored.begin_sitting(settings, found.id, flow_run_id)
-    return Opening(sitting, found.id, True, True, _estimate(settings, sitting, workers))
+    return Opening(sitting, found.id, True, not found.rerun, _estimate(settings, sitting, workers))
 
 
-def take_up(settings: Settings, sitting: Sitting) -> None:
+@task(name="join-sweep", cache_policy=NO_CACHE)
+def join_sweep(
+    settings: Settings, reference: str, workers: int, *, rerun: bool, keep_data: bool,
+    expected: Mapping[str, str] | None, flow_run_id: UUID | None,
+) -> Opening:  # fmt: skip
+    """The same beside others who are at work on it: nothing is planned anew, for they have planned it.
+
+    Raises ConfigError where this is not the sweep, or code, engine or environment are not those, that are `expected`.
+    """
+    if expected:
+        require_same_sweep(settings, int(reference), datetime.fromisoformat(expected["created_at"]))
+    found = stored.get_sweep(settings, reference)
+    sweep: SweepConfig = default_worker().call(
+        "ntrader.sweeps.trials:prepare", found.config_snapshot, settings.home, f"sweep {found.id}"
+    )
+    sitting = _sit_down(settings, sweep, config_path=found.config_path, keep_data=keep_data, flow_run_id=flow_run_id)
+    sitting = replace(sitting, sweep_id=found.id)
+    if expected:
+        require_same_versions(found.id, {name: getattr(sitting, name) for name in VERSIONS}, expected)
+    trials.reclaim(settings, found.id)
+    return Opening(sitting, found.id, True, not rerun, _estimate(settings, sitting, workers))
+
+
+def take_up(settings: Settings, sitting: Sitting, *, link: bool) -> None:
     """Trials of dead processes wait again, and waiting ones are planned anew: code or data may have changed."""
     progress.report("Looking at what is left")
     trials.reclaim(settings, sitting.sweep_id)
     last = -1
     while waiting := stored.waiting_points(settings, sitting.sweep_id, last, _SLICE):
-        stored.plan_again(settings, sitting.sweep_id, plan(settings, sitting, waiting), link=True)
+        stored.plan_again(settings, sitting.sweep_id, plan(settings, sitting, waiting), link=link)
         last = waiting[-1].number
 
 
 def plan(settings: Settings, sitting: Sitting, some: Iterable[Point]) -> list[Planned]:
-    """Their run keys, worked out where the engine is loaded."""
-    planned: list[Planned] = default_worker().call(
-        "ntrader.sweeps.trials:plan", sitting.session, sitting.sweep, settings.home, list(some)
+    """Their run keys, worked out where the engine is loaded; once more where that process is killed."""
+    again = Retrying(retry=retry_if_exception_type(EngineKilledError), stop=stop_after_attempt(_TRIES), reraise=True)
+    planned: list[Planned] = again(
+        default_worker().call, "ntrader.sweeps.trials:plan", sitting.session, sitting.sweep, settings.home, list(some)
     )
     return planned
 
@@ -130,7 +161,7 @@ def _sit_down(
                    keep_data=keep_data)  # fmt: skip
 
 
-def _create(settings: Settings, sitting: Sitting, *, link: bool) -> int:
+def _create(settings: Settings, sitting: Sitting, *, rerun: bool) -> int:
     sweep = sitting.sweep
     new = NewSweep(
         fingerprint=sweep.fingerprint,
@@ -140,12 +171,13 @@ def _create(settings: Settings, sitting: Sitting, *, link: bool) -> int:
         direction=sweep.direction,
         sampler=sweep.sampler,
         trials=_most_trials(sweep) if sweep.sampler == "tpe" else sum(1 for _ in points(sweep)),
+        rerun=rerun,
         name=sweep.name,
         config_path=sitting.config_path,
         sampler_version=sampler_version(sweep),
         flow_run_id=sitting.flow_run_id,
     )
-    return stored.create_sweep(settings, new, _plans(settings, sitting), link=link)
+    return stored.create_sweep(settings, new, _plans(settings, sitting))
 
 
 def _plans(settings: Settings, sitting: Sitting) -> Iterator[list[Planned]]:
@@ -170,18 +202,30 @@ def _estimate(settings: Settings, sitting: Sitting, workers: int) -> Estimate:
 def _foreseen(settings: Settings, sitting: Sitting, workers: int, total: int, known: int) -> Estimate:
     sweep = sitting.sweep
     first = next(points(sweep))
-
-    def look_ahead(*, probe: bool) -> Outlook:
-        outlook: Outlook = default_worker().call(
-            "ntrader.sweeps.trials:look_ahead", sitting.session, sweep, settings.home, first, probe
-        )
-        return outlook
-
-    ahead = look_ahead(probe=False)
+    ahead = _look_ahead(settings, sitting, first, probe=False)
     symbol = first.symbol or sweep.base.data.symbol
     recorded = stored.recorded_seconds(settings, sweep.base.strategy.path, symbol, ahead.bars)
-    per_trial = look_ahead(probe=True).seconds if recorded is None and known < total else recorded
+    per_trial = _probed(settings, sitting, first) if recorded is None and known < total else recorded
     return estimate(
         total, known, workers, per_trial, recorded=recorded is not None, memory=ahead.memory,
         observations=ahead.days, annualization=ahead.annualization,
     )  # fmt: skip
+
+
+def _probed(settings: Settings, sitting: Sitting, first: Point) -> float | None:
+    """The seconds of a trial by a probe; None where it does not come to an end, or ends its process."""
+    limit = threading.Timer(_LONGEST_PROBE, default_worker().kill)
+    limit.start()
+    try:
+        return _look_ahead(settings, sitting, first, probe=True).seconds
+    except EngineKilledError:
+        return None
+    finally:
+        limit.cancel()
+
+
+def _look_ahead(settings: Settings, sitting: Sitting, first: Point, *, probe: bool) -> Outlook:
+    outlook: Outlook = default_worker().call(
+        "ntrader.sweeps.trials:look_ahead", sitting.session, sitting.sweep, settings.home, first, probe
+    )
+    return outlook

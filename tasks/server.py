@@ -7,100 +7,161 @@ Importing this module does not import Prefect.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
+import ipaddress
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from ntrader import progress
 from ntrader.errors import ServiceError
 from ntrader.settings import Settings, mask_url
 from storage import local
-from storage.leases import is_dead, owner_of
+from tasks import processes
+from tasks.processes import Remembered, alone
 
 HOST = "127.0.0.1"
 PORT = 4200
 DATABASE = "prefect"
 START_SECONDS = 180
-STOP_SECONDS = 15
 
+# Prefect's own settings where ours differ from its defaults; what the environment says wins.
+_DEFAULTS = {
+    # Task runs are written in batches: three times less work for the server than one by one.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    # Ours keep everything. Flow runs go after thirty days, and with them their task runs, logs and artifacts.
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(30 * 24 * 3600),
+}
+_IPV6 = 6
 _HEALTH_TIMEOUT = 3.0
 _FOREIGN_TIMEOUT = 10.0
-# Servers that this process started: held, so that one that ends is reaped and does not stay a zombie of ours.
-_started: list[subprocess.Popen[bytes]] = []
-_LOG_LIMIT = 10_000_000
 _LEAST_SPACE = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """The server as its state file remembers it; `owner` tells its process from another with the same pid."""
+    """The server as its state file remembers it."""
 
-    pid: int
-    owner: str
-    api_url: str
-    started_at: str
+    process: Remembered
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def started_at(self) -> str:
+        return self.process.started_at
+
+    @property
+    def api_url(self) -> str:
+        return str(self.process.facts["api_url"])
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.api_url).port or PORT
 
     @property
     def ui_url(self) -> str:
         return self.api_url.removesuffix("/api")
 
+    @property
+    def host(self) -> str:
+        """The address it listens on."""
+        return str(self.process.facts.get("host", HOST))
 
-def ensure_server(settings: Settings) -> str:
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it listens to this machine alone."""
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def ensure_server(settings: Settings, host: str | None = None) -> str:
     """The API URL to use: PREFECT_API_URL, or that of the local server, which is started if it does not answer.
 
-    Raises ServiceError when it does not answer or come up; two commands at once start one server.
+    With `host` it listens on that address, and one that listens on another is started anew; without, on that it
+    listened on before, at first on the loopback address. Raises ServiceError when it does not answer or come up; two
+    commands at once start one server.
     """
     if settings.prefect_api_url:
         require_answer(settings.prefect_api_url)
         return settings.prefect_api_url
     database = local.ensure_running(settings.home, database=DATABASE)
-    state = running_server(settings.home)
-    if state is None:
-        with _lock(settings.home):
-            state = running_server(settings.home)
+    state = _fitting_server(settings.home, host)
+    if state is not None:
+        processes.rotate(log_file(settings.home))
+    else:
+        with alone(_lock_file(settings.home)):
+            state = _fitting_server(settings.home, host)
             if state is None:
                 progress.report("Starting the Prefect server, once: this takes about 15 seconds")
-                state = _start(settings.home, database)
+                state = _start(settings.home, database, host)
     return state.api_url
+
+
+def require_server(settings: Settings) -> str:
+    """The API URL to use. Raises ServiceError where no server answers; none is started, because one that has just
+    started has no deployments."""
+    if settings.prefect_api_url:
+        require_answer(settings.prefect_api_url)
+        return settings.prefect_api_url
+    state = running_server(settings.home)
+    if state is None:
+        raise ServiceError("no Prefect server is running", hint="`ntrader up` starts one, and a worker that obeys it.")
+    return state.api_url
+
+
+def _fitting_server(home: Path, host: str | None) -> ServerState | None:
+    state = running_server(home)
+    return state if state is not None and host in (None, state.host) else None
 
 
 def running_server(home: Path) -> ServerState | None:
     """The local server if its process lives and it answers."""
     state = _remembered(home)
-    if state is None or is_dead(state.owner) or not _healthy(state.api_url):
+    if state is None or not state.process.lives or not _healthy(state.api_url):
         return None
     return state
+
+
+def is_for_here(settings: Settings) -> bool:
+    """Whether nobody but this machine can have a part in it."""
+    state = None if settings.prefect_api_url else running_server(settings.home)
+    return state is not None and state.is_loopback
 
 
 def hung_server(home: Path) -> int | None:
     """The pid of a local server that lives but does not answer."""
     state = _remembered(home)
-    return None if state is None or is_dead(state.owner) or _healthy(state.api_url) else state.pid
+    return None if state is None or not state.process.lives or _healthy(state.api_url) else state.pid
 
 
 def stop_server(home: Path) -> bool:
     """Stop the local server; False if there was none."""
-    with _lock(home):
+    with alone(_lock_file(home)):
         state = _remembered(home)
         _state_file(home).unlink(missing_ok=True)
-        if state is None or is_dead(state.owner):
+        if state is None or not state.process.lives:
             return False
-        _terminate(state)
+        processes.terminate(state.process)
         return True
 
 
@@ -122,6 +183,7 @@ def prepare_client(settings: Settings) -> None:
         environment["PREFECT_HOME"] = str(_folder(settings.home))
         # A local server that does not answer is gone: five tries with growing pauses would take minutes.
         environment["PREFECT_CLIENT_MAX_RETRIES"] = "2"
+        environment["PREFECT_API_REQUEST_TIMEOUT"] = "20"
     os.environ.update(environment)
 
 
@@ -129,25 +191,53 @@ def log_file(home: Path) -> Path:
     return home / "logs" / "prefect-server.log"
 
 
-def _start(home: Path, database: str) -> ServerState:
-    _discard_hung(home)
-    port = _free_port()
-    api_url = f"http://{HOST}:{port}/api"
-    process = _spawn(home, port, api_url, database)
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise _did_not_start(home, process.returncode)
-        if _healthy(api_url):
-            return _remember(home, process.pid, api_url)
-        time.sleep(0.1)
-    process.kill()
-    raise ServiceError(
-        f"the Prefect server did not answer within {START_SECONDS} seconds", hint=f"Its log is {log_file(home)}."
-    )
+def _start(home: Path, database: str, host: str | None) -> ServerState:
+    """At the address and port of the former one, if there was any: workers and flows that wait for it find it there."""
+    former = _remembered(home)
+    if former is not None and former.process.lives:
+        processes.terminate(former.process)
+    host = host or (former.host if former else HOST)
+    for wanted in ([former.port, PORT] if former else [PORT], [0], [0]):
+        state = _started_at(home, host, _free_port(host, wanted), database)
+        if state is not None:
+            return state
+    raise _did_not_start(home, None)
 
 
-def _did_not_start(home: Path, code: int) -> ServiceError:
+def _started_at(home: Path, host: str, port: int, database: str) -> ServerState | None:
+    """None where somebody else was quicker to take the port."""
+    api_url = f"http://{_reached_at(host)}:{port}/api"
+    begin = log_file(home).stat().st_size if log_file(home).exists() else 0
+    process = _spawn(home, host, port, api_url, database)
+    with processes.ended_with_us(process):
+        # At once: should this process be killed, the next one finds what it has begun.
+        state = _remember(home, process.pid, api_url, host)
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                if "address already in use" in _logged(home, begin):
+                    return None
+                raise _did_not_start(home, process.returncode)
+            if _healthy(api_url):
+                return state
+            time.sleep(0.1)
+        raise ServiceError(
+            f"the Prefect server did not answer within {START_SECONDS} seconds", hint=f"Its log is {log_file(home)}."
+        )
+
+
+def _reached_at(host: str) -> str:
+    """How this machine reaches what listens there."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.is_unspecified:
+        return HOST
+    return f"[{address}]" if address.version == _IPV6 else str(address)
+
+
+def _did_not_start(home: Path, code: int | None) -> ServiceError:
     if shutil.disk_usage(home).free < _LEAST_SPACE:
         return ServiceError(f"the disk of {home} is full: the Prefect server did not start", hint="Make room there.")
     return ServiceError(
@@ -156,25 +246,13 @@ def _did_not_start(home: Path, code: int) -> ServiceError:
     )
 
 
-def _spawn(home: Path, port: int, api_url: str, database: str) -> subprocess.Popen[bytes]:
-    log = log_file(home)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    if log.exists() and log.stat().st_size > _LOG_LIMIT:
-        log.replace(log.with_suffix(".log.1"))
+def _spawn(home: Path, host: str, port: int, api_url: str, database: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-    options = ["--host", HOST, "--port", str(port), "--timeout-keep-alive", "5"]
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [*command, *options],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            cwd=home,
-            env={**os.environ, **_server_environment(home, api_url, database)},
-        )
-    _started.append(process)
-    return process
+    options = ["--host", host, "--port", str(port), "--timeout-keep-alive", "5"]
+    environment = _server_environment(home, api_url, database)
+    if not is_loopback(host):  # a browser elsewhere asks where it has the page from
+        environment["PREFECT_SERVER_UI_API_URL"] = "/api"
+    return processes.start([*command, *options], log=log_file(home), folder=home, environment=environment)
 
 
 def _server_environment(home: Path, api_url: str, database: str) -> dict[str, str]:
@@ -185,11 +263,9 @@ def _server_environment(home: Path, api_url: str, database: str) -> dict[str, st
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_API_URL": api_url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "DO_NOT_TRACK": "1",
-        # Task runs are written in batches: three times less work for the server than one by one.
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+        **{name: os.environ.get(name, value) for name, value in _DEFAULTS.items()},
     }
 
 
@@ -209,18 +285,24 @@ def _asyncpg_url(conninfo: str) -> str:
     return f"postgresql+asyncpg://{quote(str(parts['user']))}@/{quote(str(parts['dbname']))}?host={host}"
 
 
-def _free_port() -> int:
-    """Prefect's usual port, or any other where that is taken."""
-    for port in (PORT, 0):
-        with socket.socket() as probe:
+def _free_port(host: str, wanted: Sequence[int]) -> int:
+    """The first of those wanted, or any other where they are taken."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise ServiceError(f"{host} is no address: {error.strerror}", hint="Give one of this machine.") from error
+    reason = None
+    for port in (*wanted, 0):
+        with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((HOST, port))
-            except OSError:
+                probe.bind((address[0], port))
+            except OSError as error:
+                reason = error.strerror
                 continue
             found: int = probe.getsockname()[1]
             return found
-    raise ServiceError("no free port on the loopback address")
+    raise ServiceError(f"nothing can listen on {host}: {reason}", hint="Give an address of this machine.")
 
 
 def _healthy(api_url: str) -> bool:
@@ -251,38 +333,13 @@ def require_answer(api_url: str) -> None:
     )
 
 
-def _discard_hung(home: Path) -> None:
-    state = _remembered(home)
-    if state is not None and not is_dead(state.owner):
-        _terminate(state)
-
-
-def _terminate(state: ServerState) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(state.pid, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
-        while time.monotonic() < deadline:
-            if is_dead(state.owner):
-                break
-            time.sleep(0.05)
-        else:
-            os.killpg(state.pid, signal.SIGKILL)
-    _started[:] = [process for process in _started if process.poll() is None]
-
-
-def _remember(home: Path, pid: int, api_url: str) -> ServerState:
-    state = ServerState(pid, owner_of(pid), api_url, datetime.now(UTC).isoformat(timespec="seconds"))
-    temporary = _state_file(home).with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(state)))
-    temporary.replace(_state_file(home))
-    return state
+def _remember(home: Path, pid: int, api_url: str, host: str = HOST) -> ServerState:
+    return ServerState(processes.remember(_state_file(home), pid, api_url=api_url, host=host))
 
 
 def _remembered(home: Path) -> ServerState | None:
-    try:
-        return ServerState(**json.loads(_state_file(home).read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
+    state = processes.remembered(_state_file(home))
+    return ServerState(state) if state and "api_url" in state.facts else None
 
 
 def _folder(home: Path) -> Path:
@@ -301,15 +358,17 @@ def _state_file(home: Path) -> Path:
 
 
 def _log_tail(home: Path) -> str:
+    return "".join(f"\n  {line}" for line in _logged(home).splitlines()[-5:])
+
+
+def _logged(home: Path, since: int = 0) -> str:
     try:
-        lines = log_file(home).read_text(errors="replace").splitlines()[-5:]
+        with log_file(home).open("rb") as log:
+            log.seek(since)
+            return log.read().decode(errors="replace")
     except OSError:
         return ""
-    return "".join(f"\n  {line}" for line in lines)
 
 
-@contextlib.contextmanager
-def _lock(home: Path) -> Iterator[None]:
-    with (_folder(home) / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+def _lock_file(home: Path) -> Path:
+    return _folder(home) / ".lock"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import socket
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +16,7 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from ntrader.config import RunConfig
-from ntrader.errors import BadDataError, ConfigError, DataError, NtraderError, RunError
+from ntrader.errors import BadDataError, ConfigError, DataError, NotFoundError, NtraderError, RunError
 from ntrader.metrics import measure
 from ntrader.results import Fingerprints, Inputs
 from ntrader.settings import Settings
@@ -22,12 +26,17 @@ from storage import trials as stored
 from storage.leases import owner
 from storage.patience import patiently
 from storage.rows import Failure, NewRun
+from storage.sweeps import get_sweep
 from storage.trials import Finished, Portion, Reserved
 
 # What a worker is at, where a trial's number would be.
 LOADING: Final = -1
 SAVING: Final = -2
 WAITING: Final = -3
+PREPARING: Final = -4
+
+# What every process that takes part in a sweep has in common.
+VERSIONS: Final = ("code", "engine", "environment")
 
 Tell = Callable[[int, int], None]
 
@@ -61,7 +70,8 @@ class Share:
 @dataclass(frozen=True, slots=True)
 class ChunkReport:
     """What became of a chunk. `busy` are the seconds that its trials took, `best` the best of the objective and its
-    trial, `memory` the largest size of the process in bytes. `crashed` says that the process died."""
+    trial, `memory` the largest size of the process in bytes. `crashed` says that the process died, `stillborn` that no
+    trial can be blamed for that; what is not `over` is news of one that goes on."""
 
     saved: int = 0
     failed: int = 0
@@ -69,6 +79,8 @@ class ChunkReport:
     best: tuple[float, int] | None = None
     memory: int = 0
     crashed: bool = False
+    over: bool = True
+    stillborn: bool = False
 
 
 @dataclass(slots=True)
@@ -79,7 +91,11 @@ class _Chunk:
     inputs: dict[str, Inputs] = field(default_factory=dict)
 
 
-# Data that this process has seen kept: to look once is enough.
+# Sent by whoever watches: finish the trial at hand, save, and come back.
+COME_BACK: Final = signal.SIGUSR1
+_called_back = threading.Event()
+
+# Data of a session that this process has seen kept: to look once is enough.
 _kept: set[tuple[str, str]] = set()
 
 
@@ -90,6 +106,8 @@ def run_chunk(settings: Settings, sitting: Sitting, chunk_id: UUID, share: Share
     DatabaseError where nothing can be saved; the trials then wait again when their lease has run out, or when the
     caller gives them back.
     """
+    _called_back.clear()
+    signal.signal(COME_BACK, lambda *_: _called_back.set())
     progress(LOADING, 0)
 
     def wait() -> None:
@@ -109,24 +127,52 @@ def run_chunk(settings: Settings, sitting: Sitting, chunk_id: UUID, share: Share
         lambda: stored.save(settings, chunk_id, chunk.finished, [*chunk.inputs.items()], keep_data=sitting.keep_data),
         wait,
     )
-    _kept.update((data, sitting.code) for data in chunk.inputs)
+    if saved:
+        _kept.update((sitting.session, data) for data in chunk.inputs)
     return _report(sitting, [trial for trial in chunk.finished if trial.run.trial_number in saved])
 
 
 def record_failure(settings: Settings, sitting: Sitting, chunk_id: UUID, number: int, reason: str, text: str) -> None:
     """A trial that took its process with it, or had to be stopped: its run has failed. The chunk's others wait."""
     held = [trial for trial in stored.reserved_by(settings, chunk_id) if trial.number == number]
-    finished = []
+    trials = trials_of(sitting.session, sitting.sweep, settings.home)
+    finished, inputs = [], {}
     for trial in held:
-        trials = trials_of(sitting.session, sitting.sweep, settings.home)
         config = trials.config(trial.point)
-        failure = Failure("failed", _KINDS[reason], text, None, trials.fingerprints(config))
+        prints = trials.fingerprints(config)
+        failure = Failure("failed", _KINDS[reason], text, None, prints)
         now = datetime.now(UTC)
         finished.append(Finished(_new_run(sitting, config, number), now, now, 0.0, failure=failure, reason=reason))
-    stored.save(settings, chunk_id, finished)
+        inputs[prints.data] = trials.inputs(config)
+    stored.save(settings, chunk_id, finished, [*inputs.items()], keep_data=sitting.keep_data)
 
 
 _KINDS = {"timeout": "TrialTimeout", "memory": "OutOfMemory", "killed": "EngineKilledError"}
+
+
+@contextmanager
+def told_from_afar() -> Iterator[None]:
+    """Errors of ours say on which machine, and all they have to say in their message: it may be all that arrives."""
+    try:
+        yield
+    except NtraderError as error:
+        hint = f"\n{error.hint}" if error.hint else ""
+        error.message, error.hint = f"on {socket.gethostname()}: {error.message}{hint}", None
+        error.args = (error.message,)
+        raise
+
+
+def require_same_sweep(settings: Settings, sweep_id: int, created_at: datetime) -> None:
+    """Raises ConfigError where the database seen from here is another than the flow's."""
+    try:
+        found = get_sweep(settings, str(sweep_id))
+    except NotFoundError:
+        found = None
+    if found is None or found.created_at != created_at:
+        raise ConfigError(
+            f"sweep {sweep_id} is not in the database {settings.masked_database_url}",
+            hint="Give every machine the same DATABASE_URL, of a PostgreSQL that all of them reach.",
+        )
 
 
 def _run(home: Path, sitting: Sitting, reserved: list[Reserved], seconds: float, progress: Tell) -> _Chunk:
@@ -134,9 +180,11 @@ def _run(home: Path, sitting: Sitting, reserved: list[Reserved], seconds: float,
     chunk = _Chunk()
     deadline = time.monotonic() + seconds
     for done, trial in enumerate(reserved):
-        if done and time.monotonic() > deadline:
+        if _called_back.is_set() or (done and time.monotonic() > deadline):
             break
         config = trials.config(trial.point)
+        if not trials.is_warm(config):
+            progress(PREPARING, done)
         try:
             prints = trials.fingerprints(config)
         except DataError as error:
@@ -145,7 +193,7 @@ def _run(home: Path, sitting: Sitting, reserved: list[Reserved], seconds: float,
         trials.warm(config)
         progress(trial.number, done)
         chunk.finished.append(_finish(trials, sitting, trial.number, config, prints))
-        if (prints.data, prints.code) not in _kept:
+        if (sitting.session, prints.data) not in _kept:
             chunk.inputs.setdefault(prints.data, trials.inputs(config))
     return chunk
 
@@ -154,17 +202,24 @@ def _require_as_planned(sitting: Sitting, trial: Reserved, prints: Fingerprints,
     """A result under another run key than was promised would be somebody else's result."""
     if prints.run_key == trial.run_key:
         return
-    moved = [name for name in ("code", "engine", "environment") if getattr(prints, name) != getattr(sitting, name)]
-    if moved:
-        raise ConfigError(
-            f"the {' and '.join(moved)} of this worker differ from what sweep {sitting.sweep_id} was planned with",
-            hint=f"Install the same versions on every machine, or `ntrader sweep resume {sitting.sweep_id}`.",
-        )
+    planned_with = {name: getattr(sitting, name) for name in VERSIONS}
+    require_same_versions(sitting.sweep_id, {name: getattr(prints, name) for name in VERSIONS}, planned_with)
     raise BadDataError(
         f"the bars of {config.data.symbol} ({config.data.source}) are not those that sweep {sitting.sweep_id}"
         " was planned with",
         hint=f"Give every machine the same data; if they were revised, `ntrader sweep resume {sitting.sweep_id}`.",
     )
+
+
+def require_same_versions(sweep_id: int, here: Mapping[str, str], planned_with: Mapping[str, str]) -> None:
+    """Raises ConfigError naming which of code, engine and environment differ."""
+    moved = [name for name in VERSIONS if here[name] != planned_with[name]]
+    if moved:
+        raise ConfigError(
+            f"the {' and '.join(moved)} of this worker {'differs' if len(moved) == 1 else 'differ'} from what sweep"
+            f" {sweep_id} was planned with",
+            hint=f"Install the same versions on every machine, or `ntrader sweep resume {sweep_id}`.",
+        )
 
 
 def _finish(trials: Trials, sitting: Sitting, number: int, config: RunConfig, prints: Fingerprints) -> Finished:

@@ -1,13 +1,17 @@
 """A plain Nautilus strategy that does what a script says by bar number: `{"2": "buy 10", "5": "sell 10 stop 95"}`.
 
-Bars count from 1. Other words: `raise`, `kill`, `hang`, `print`. It is loaded by import path, like anybody's own.
+Bars count from 1. Other words: `raise`, `exit`, `leave`, `exhaust`, `leak`, `sleep`, `kill`, `hang`, `print`. It is
+loaded by import path, like anybody's own.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import sys
 import time
+from pathlib import Path
 
 from nautilus_trader.config import StrategyConfig
 from nautilus_trader.model.data import Bar, BarType
@@ -15,6 +19,8 @@ from nautilus_trader.model.enums import OrderSide
 from nautilus_trader.model.events import OrderFilled
 from nautilus_trader.model.identifiers import InstrumentId
 from nautilus_trader.trading.strategy import Strategy
+
+_leaked: list[bytearray] = []
 
 
 class ScriptedConfig(StrategyConfig, frozen=True):
@@ -59,6 +65,13 @@ class Scripted(Strategy):
         match words:
             case ["raise"]:
                 raise RuntimeError(f"bar {self.bar} went wrong")
+            case ["raise", "until", "mended"]:
+                if not os.path.exists(self.config.marker):
+                    raise RuntimeError(f"bar {self.bar} went wrong")
+            case ["exit" | "leave" | "exhaust" | "leak" as word]:
+                getattr(self, word)()
+            case ["sleep", seconds]:
+                time.sleep(float(seconds))
             case ["kill"]:
                 os.kill(os.getpid(), signal.SIGKILL)
             case ["kill", "once"]:
@@ -78,6 +91,27 @@ class Scripted(Strategy):
         if not os.path.exists(self.config.marker):
             open(self.config.marker, "w").close()
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def exit(self) -> None:
+        sys.exit(3)
+
+    def leave(self) -> None:
+        os._exit(7)
+
+    def leak(self) -> None:
+        _leaked.append(bytearray(1_000_000))
+
+    def exhaust(self) -> None:
+        """Ask for more memory than the process may have."""
+        limits = resource.getrlimit(resource.RLIMIT_AS)
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * os.sysconf("SC_PAGE_SIZE") + 200_000_000, limits[1]))
+        try:
+            hoard = []
+            while True:
+                hoard.append(bytearray(10_000_000))
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, limits)
 
     def hang(self) -> None:
         if self.config.marker:

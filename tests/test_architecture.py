@@ -14,6 +14,7 @@ import grimp
 import pytest
 
 from ntrader.settings import Settings
+from tests.storage import sweeps
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("cli", "flows", "tasks", "storage", "ntrader")
@@ -49,7 +50,7 @@ def test_the_contracts_say_what_the_design_says() -> None:
     assert {"flows", "tasks", "prefect", "nautilus_trader", "pandas"} <= {*CONTRACTS["reading"]["forbidden_modules"]}
     reading = {
         f"cli.{name}"
-        for name in ("history", "compare", "output", "sql", "formats")
+        for name in ("history", "compare", "output", "sql", "formats", "standings", "trials")
         if (ROOT / "cli" / f"{name}.py").exists()
     }
     assert reading <= {*CONTRACTS["reading"]["source_modules"]}
@@ -81,32 +82,39 @@ def test_every_folder_of_tests_is_a_package() -> None:
     assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
 
 
-def test_listing_runs_loads_neither_prefect_nor_the_engine(environment: Settings) -> None:
-    heavy = (
-        "flows",
-        "tasks",
-        "prefect",
-        "nautilus_trader",
-        "pandas",
-        "numpy",
-        "sqlalchemy",
-        "sqlmodel",
-        "alembic",
-    )
+HEAVY = ("flows", "tasks", "prefect", "nautilus_trader", "pandas", "numpy", "sqlalchemy", "sqlmodel", "alembic")
+
+
+def loaded(*words: str) -> tuple[str, str]:
+    """What the command wrote, and its exit code with those of HEAVY that it loaded."""
     program = (
         "import sys\n"
         "from cli.main import main\n"
         "try:\n"
-        "    main(['history', 'list', '--json'])\n"
+        f"    main({[*words]!r})\n"
         "except SystemExit as end:\n"
-        f"    found = [name for name in {heavy!r} if name in sys.modules]\n"
+        f"    found = [name for name in {HEAVY!r} if name in sys.modules]\n"
         "    print(end.code, found, file=sys.stderr)\n"
     )
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=os.environ
     )
+    return result.stdout, result.stderr.splitlines()[-1]
+
+
+def test_listing_runs_loads_neither_prefect_nor_the_engine(environment: Settings) -> None:
+    out, said = loaded("history", "list", "--json")
     page: dict[str, object] = {"runs": [], "next_page_token": None, "total": 0, "total_is_exact": True}
-    assert (json.loads(result.stdout), result.stderr.splitlines()[-1]) == (page, "0 []")
+    assert (json.loads(out), said) == (page, "0 []")
+
+
+def test_neither_does_looking_at_sweeps(environment: Settings) -> None:
+    number = sweeps.stored(environment, [0.1])
+    for words in (("sweep", "list"), ("sweep", "status"), ("history", "show", "@best:1")):
+        assert loaded(*words, "--json")[1] == "0 []", words
+    # The points of trials are checked when they are read, and that takes pydantic and numpy.
+    out, said = loaded("sweep", "show", "@last", "--json")
+    assert (json.loads(out)["sweep"]["id"], said) == (number, "0 ['numpy']")
 
 
 # Style and types

@@ -420,3 +420,30 @@ def test_the_order_of_keys_has_no_meaning(raw: dict[str, Any]) -> None:
         key: dict(reversed(list(value.items()))) if isinstance(value, dict) else value for key, value in raw.items()
     }
     assert build_config(dict(reversed(list(turned.items())))).canonical_json() == build_config(raw).canonical_json()
+
+
+# The form that Prefect's pages make of a request
+
+
+def test_each_field_of_the_form_is_a_plain_one_with_a_title_and_a_description() -> None:
+    schema = RunRequest.model_json_schema()
+    fields = list(schema["properties"].values())
+
+    assert "required" not in schema
+    assert all({"title", "description", "type", "position"} <= field.keys() for field in fields)
+    assert not any({"anyOf", "default", "$ref"} & field.keys() for field in fields)
+    assert [field["position"] for field in fields] == list(range(1, len(fields) + 1))
+    assert list(schema["properties"])[:4] == ["strategy", "symbol", "start", "end"]
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [("100000", 100_000), ("100000.10", 100_000.1), ("123456789012.123456789", "123456789012.123456789")],
+)
+def test_a_request_goes_through_json_unchanged_and_leaves_out_what_is_not_asked(written: str, sent: object) -> None:
+    request = RunRequest(symbol="AAPL", start="2010-01-04", initial_capital=Decimal(written))
+
+    document = json.loads(json.dumps(request.model_dump(mode="json")))
+
+    assert document == {"symbol": "AAPL", "start": "2010-01-04", "parameters": {}, "initial_capital": sent}
+    assert RunRequest(**document) == request

@@ -9,7 +9,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from ntrader.noise import expected_best_sharpe
+from ntrader.noise import expected_best_of_unequal, expected_best_sharpe, noise_density
 
 
 def exact(trials: int) -> float:
@@ -71,3 +71,38 @@ def test_the_example_of_the_paper() -> None:
     unit = expected_best_sharpe(100, 2, 1)
     assert unit is not None
     assert math.sqrt(1 / (2 * 250)) * unit == pytest.approx(0.1132, abs=5e-5)
+
+
+# Trials with different numbers of returns
+
+
+def test_of_equal_trials_it_is_the_same() -> None:
+    assert expected_best_of_unequal({500: 40}, 252) == expected_best_sharpe(40, 500, 252)
+    assert expected_best_of_unequal({500: 1}, 252) == 0
+    assert expected_best_of_unequal({}, 252) is None
+    assert expected_best_of_unequal({0: 5, 1: 7}, 252) is None
+    assert expected_best_of_unequal({1: 7, 500: 40}, 252) == expected_best_sharpe(40, 500, 252)
+
+
+@pytest.mark.parametrize(
+    "trials", [{252: 50, 2521: 50}, {64: 5, 1000: 300}, {100: 2, 101: 998}, {50: 10, 500: 10, 5000: 10}]
+)
+def test_of_unequal_ones_it_is_near_the_exact_expectation(trials: dict[int, int]) -> None:
+    """The integral over the tail of the largest of so many independent normal values of different widths."""
+    errors = {math.sqrt(252 / (count - 1)): number for count, number in trials.items()}
+
+    def largest_below(x: float) -> float:
+        return math.exp(sum(number * norm.logcdf(x / error) for error, number in errors.items()))
+
+    high = 12 * max(errors)
+    upper = quad(lambda x: 1 - largest_below(x), 0, high, limit=500)[0]
+    lower = quad(largest_below, -high, 0, limit=500)[0]
+    assert expected_best_of_unequal(trials, 252) == pytest.approx(upper - lower, rel=0.04)
+
+
+@pytest.mark.parametrize("sharpe", [-1.0, 0.0, 0.3, 2.5])
+def test_the_density_is_that_of_scipy(sharpe: float) -> None:
+    widths = {count: math.sqrt(365 / (count - 1)) for count in (253, 1000)}
+    assert noise_density(sharpe, {253: 7}, 365) == pytest.approx(norm.pdf(sharpe, scale=widths[253]), rel=1e-12)
+    mixed = 0.25 * norm.pdf(sharpe, scale=widths[253]) + 0.75 * norm.pdf(sharpe, scale=widths[1000])
+    assert noise_density(sharpe, {253: 10, 1000: 30, 1: 5}, 365) == pytest.approx(mixed, rel=1e-12)

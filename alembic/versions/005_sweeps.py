@@ -47,12 +47,16 @@ CREATE TRIGGER trials_are_immutable BEFORE UPDATE ON trials
 CREATE TRIGGER trials_stay_whole BEFORE TRUNCATE ON trials EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER sweeps_stay_whole BEFORE TRUNCATE ON sweeps EXECUTE FUNCTION refuse_change();
 """
-TRIALS_VIEW = """
+METRICS = ("total_return", "final_balance", "cagr", "sharpe_ratio", "sortino_ratio", "max_drawdown",
+           "max_drawdown_date", "calmar_ratio", "volatility", "total_trades", "winning_trades", "losing_trades",
+           "win_rate", "profit_factor", "expectancy", "avg_win", "avg_loss", "skewness", "kurtosis",
+           "return_observations")  # fmt: skip
+TRIALS_VIEW = f"""
 CREATE VIEW v_trials AS
     SELECT t.sweep_id, t.trial_number, t.state, t.reason, t.linked, t.crashes, t.point, t.run_key, r.run_id,
-           r.strategy_name, r.instrument_symbol, r.start_date, r.end_date, r.parameters, r.total_return,
-           r.sharpe_ratio, r.sortino_ratio, r.calmar_ratio, r.max_drawdown, r.volatility, r.total_trades,
-           r.win_rate, r.profit_factor, r.execution_duration_seconds, r.result_digest
+           r.strategy_name, r.instrument_symbol, r.start_date, r.end_date, r.parameters,
+           {", ".join(f"r.{name}" for name in METRICS)},
+           r.error_message, r.execution_duration_seconds, r.result_digest
     FROM trials t LEFT JOIN backtest_runs r ON r.id = t.run_id
 """
 
@@ -71,6 +75,7 @@ def upgrade() -> None:
         sa.Column("sampler", sa.Text(), nullable=False),
         sa.Column("sampler_version", sa.Text(), nullable=True),
         sa.Column("trials", sa.Integer(), nullable=False),
+        sa.Column("rerun", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("flow_run_id", sa.Uuid(), nullable=True),
         sa.Column("best_trial", sa.Integer(), nullable=True),
         sa.Column("verified", sa.Boolean(), nullable=True),
@@ -110,11 +115,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("sweep_id", "trial_number", name=op.f("pk_trials")),
     )
     op.create_index(
-        "ix_trials_open", "trials", ["sweep_id", "trial_number"],
+        "ix_trials_open", "trials", ["sweep_id", sa.literal_column("(crashes > 0) DESC"), "trial_number"],
         postgresql_where=sa.text("state IN ('waiting', 'running')"),
     )  # fmt: skip
     op.create_index("ix_trials_chunk_id", "trials", ["chunk_id"], postgresql_where=sa.text("chunk_id IS NOT NULL"))
     op.create_index("ix_trials_run_id", "trials", ["run_id"], postgresql_where=sa.text("run_id IS NOT NULL"))
+    op.create_index("ix_trials_linked", "trials", ["sweep_id", "run_id"], postgresql_where=sa.text("linked"))
     op.create_index(
         "ix_backtest_runs_trial", "backtest_runs", ["sweep_id", "trial_number"], unique=True,
         postgresql_where=sa.text("execution_status = 'success' AND trial_number IS NOT NULL"),

@@ -84,7 +84,8 @@ def load_strategy(path: str) -> StrategyClass:
             hint=f"Did you mean {module_name}:{near[0]}?" if near else None,
         )
     name, kind = identity(path)
-    return StrategyClass(path=path, name=name, strategy_type=kind, strategy=found, config=_config_class(found))  # type: ignore[arg-type]
+    config = _config_class(found)  # type: ignore[arg-type]  # mypy takes a class of Any for not hashable
+    return StrategyClass(path=path, name=name, strategy_type=kind, strategy=found, config=config)
 
 
 def parameters_of(strategy: StrategyClass) -> tuple[Parameter, ...]:
@@ -198,7 +199,7 @@ def _init_types(kind: type) -> Iterator[Any]:
 
 def _construct(kind: type[Strategy], config: StrategyConfig) -> Strategy:
     """Call the constructor as it wants to be called: with `config`, with one argument of any name, or with none."""
-    accepted = _accepted(kind)  # type: ignore[arg-type]
+    accepted = _accepted(kind)  # type: ignore[arg-type]  # the same
     if any(item.name == "config" or item.kind is inspect.Parameter.VAR_KEYWORD for item in accepted):
         return kind(config=config)
     return kind(config) if accepted else kind()

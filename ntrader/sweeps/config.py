@@ -6,13 +6,14 @@ it, and `ntrader.sweeps.points.check_sweep` says whether the space can be search
 
 from __future__ import annotations
 
+import calendar
 import dataclasses
 import difflib
 import math
 import re
 import reprlib
 from collections.abc import Mapping
-from pathlib import Path
+from datetime import date, timedelta
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -39,7 +40,7 @@ from ntrader.config import (
     first_moment,
     last_moment,
     lay_over,
-    read_settings,
+    settings_of,
     sha256,
 )
 from ntrader.errors import ConfigError
@@ -55,6 +56,8 @@ OBJECTIVES: Final = tuple(
 LARGEST_GRID: Final = 1_000_000
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
+_LENGTH = re.compile(r"(\d{1,5})(y|mo|w|d)")
+_LONGEST = {"y": 200, "mo": 2_400, "w": 10_000, "d": 70_000}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -67,6 +70,24 @@ def _seconds(written: object) -> object:
     if not 0 < seconds < math.inf:
         raise ValueError(f"{reprlib.repr(written)} is not a length of time; write it like 30s, 5m, 2h or 1d")
     return seconds
+
+
+def _length(written: str | None) -> str | None:
+    if written is None:
+        return None
+    match = _LENGTH.fullmatch(written)
+    if not match or not 0 < int(match[1]) <= _LONGEST[match[2]]:
+        raise ValueError(f"{reprlib.repr(written)} is not a length of time; write it like 3y, 6mo, 26w or 90d")
+    return f"{int(match[1])}{match[2]}"
+
+
+def _before(day: date, count: int, unit: str) -> date:
+    """So many years, months, weeks or days earlier; of a month that is too short its last day."""
+    if unit in ("d", "w"):
+        return day - timedelta(days=count * (7 if unit == "w" else 1))
+    months = day.year * 12 + day.month - 1 - count * (12 if unit == "y" else 1)
+    year, month = months // 12, months % 12 + 1
+    return date(year, month, min(day.day, calendar.monthrange(year, month)[1]))
 
 
 def _listed(written: object) -> object:
@@ -87,6 +108,12 @@ def _printable(text: str) -> str:
     if _CONTROL.search(text):
         raise ValueError(f"{reprlib.repr(text)} has a control character in it")
     return text
+
+
+def _name(text: str) -> str:
+    if text.startswith("@") or text.isdecimal():
+        raise ValueError(f"{reprlib.repr(text)} is no name, but the number of a sweep, or @last")
+    return _printable(text)
 
 
 def _constraint(text: str) -> str:
@@ -110,28 +137,36 @@ Instrument = Annotated[Symbol, Field(min_length=1, max_length=64), AfterValidato
 
 
 class Period(FrozenModel):
-    """A test period; without `start` or `end`, all there is on that side. Both ends are included."""
+    """A test period; without `start` or `end`, all there is on that side. Both ends are included.
+
+    With `last` it is as long as that and ends with the newest bar there is when the sweep is opened: the form of a
+    sweep that is run again and again. What is stored has both ends.
+    """
 
     start: Moment | None = None
     end: Moment | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_rolling_form(cls, written: object) -> object:
-        if isinstance(written, dict) and "last" in written:
-            raise ValueError("`last` is not supported in a sweep, whose periods must not move; write start and end")
-        return written
+    last: Annotated[str | None, AfterValidator(_length)] = Field(default=None, description="Such as 3y, 6mo, 26w, 90d")
 
     @model_validator(mode="after")
     def _consistent(self) -> Period:
-        if self.start is None and self.end is None:
-            raise ValueError("a period needs a start, an end or both")
+        if self.last is not None and (self.start or self.end):
+            raise ValueError("a period has either `last` or a start and an end")
+        if self.start is None and self.end is None and self.last is None:
+            raise ValueError("a period needs a start, an end or both, or last")
         if self.start and self.end and first_moment(self.start) > last_moment(self.end):
             raise ValueError(f"start {self.start} is after end {self.end}")
         return self
 
+    def ending(self, newest: date) -> Period:
+        """The same with both ends, where it is one of the form `last`, over data whose newest bar is of that day."""
+        if self.last is None:
+            return self
+        match = _LENGTH.fullmatch(self.last)
+        assert match is not None
+        return Period(start=_before(newest, int(match[1]), match[2]) + timedelta(days=1), end=newest)
+
     def __str__(self) -> str:
-        return f"{self.start or ''}..{self.end or ''}"
+        return f"last {self.last}" if self.last else f"{self.start or ''}..{self.end or ''}"
 
 
 class Budget(FrozenModel):
@@ -146,7 +181,7 @@ class SweepConfig(FrozenModel):
     (a tpe sweep's given equal results)."""
 
     base: RunConfig
-    name: str | None = Field(default=None, min_length=1, max_length=200)
+    name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_name)] | None = None
     params: dict[str, Annotated[Axis, PlainValidator(as_axis)]] = Field(
         default_factory=dict, description="Parameters of the strategy, each with its axis"
     )
@@ -176,6 +211,16 @@ class SweepConfig(FrozenModel):
         if "symbol" in params:
             raise ValueError("symbol is the instrument; list them under symbols")
         return params
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_period(cls, written: Any) -> Any:
+        """`period` is short for a list of one."""
+        if not isinstance(written, dict) or "period" not in written:
+            return written
+        if "periods" in written:
+            raise ValueError("give either period or periods")
+        return {("periods" if key == "period" else key): value for key, value in written.items()}
 
     @model_validator(mode="before")
     @classmethod
@@ -255,9 +300,9 @@ def read_sweep(request: RunRequest, overrides: Mapping[str, Any] | None = None) 
 
     Raises ConfigError where the file cannot be read.
     """
-    raw = read_settings(Path(request.config_path)) if request.config_path else {}
-    section = raw.pop("sweep", {})
-    merged = lay_over(raw, request)
+    raw = settings_of(request)
+    section = raw.get("sweep", {})
+    merged = lay_over({key: value for key, value in raw.items() if key != "sweep"}, request)
     return {**merged, "sweep": _laid_over(section, overrides or {})}
 
 

@@ -53,16 +53,24 @@ def estimate(
 
 
 Listener = Callable[[Standing], None]
+Foreseen = Callable[[int, Estimate], None]
 
 _listener: Listener | None = None
+_foreseen: Foreseen | None = None
 
 
-def listen(listener: Listener | None) -> None:
-    """`listener(standing)` is called from now on whenever something has moved."""
-    global _listener
-    _listener = listener
+def listen(listener: Listener | None, foreseen: Foreseen | None = None) -> None:
+    """`foreseen(number of the sweep, estimate)` is called from now on before the first trial, and `listener(standing)`
+    whenever something has moved."""
+    global _listener, _foreseen
+    _listener, _foreseen = listener, foreseen
 
 
 def tell(standing: Standing) -> None:
     if _listener is not None:
         _listener(standing)
+
+
+def tell_estimate(sweep_id: int, foreseen: Estimate) -> None:
+    if _foreseen is not None:
+        _foreseen(sweep_id, foreseen)

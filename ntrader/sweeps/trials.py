@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from ntrader.data.bars import Bars
 from ntrader.data.fingerprint import data_fingerprint
 from ntrader.data.load import load_bars
 from ntrader.engine import Events, build_events, identity, simulate_events
-from ntrader.errors import RunError
 from ntrader.execution import carry_out
 from ntrader.fingerprints import code, documents, fingerprints
 from ntrader.resolve import complete, complete_data, require_account
@@ -62,8 +62,25 @@ def prepare(raw: dict[str, Any], home: Path, origin: str = "the request") -> Swe
         data = data.model_copy(update={"path": str(Path(data.path).expanduser().absolute())})
     chosen = sweep.base.strategy.model_copy(update={"path": path, "parameters": parameters})
     sweep = sweep.model_copy(update={"base": sweep.base.model_copy(update={"strategy": chosen, "data": data})})
+    sweep = _with_both_ends(sweep, home)
     check_sweep(sweep, known)
     return sweep
+
+
+def _with_both_ends(sweep: SweepConfig, home: Path) -> SweepConfig:
+    """Periods of the form `last` end with the newest bar of any of the sweep's series."""
+    if not any(period.last for period in sweep.periods):
+        return sweep
+    everything = {"start": None, "end": None}
+    newest = max(
+        int(load_bars(sweep.base.data.model_copy(update={**everything, "symbol": symbol, "timeframe": timeframe}), home)
+            .times[-1])
+        for symbol in sweep.symbols or (sweep.base.data.symbol,)
+        for timeframe in sweep.timeframes or (sweep.base.data.timeframe,)
+    )  # fmt: skip
+    # Midnight, the close of a bar, still belongs to the day it ends.
+    day = datetime.fromtimestamp((newest - 1) // 1_000_000_000, UTC).date()
+    return sweep.model_copy(update={"periods": tuple(period.ending(day) for period in sweep.periods)})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,6 +127,11 @@ class Trials:
         """The trial's run; raises as `ntrader.execution.execute` does."""
         return carry_out(config, self._events(config), prints)
 
+    def is_warm(self, config: RunConfig) -> bool:
+        """Whether all that its run needs is there."""
+        material = self._materials.get(_place(config))
+        return material is not None and _played_out(config) in material.events
+
     def warm(self, config: RunConfig) -> None:
         """Build what its run needs and others have not built yet: no part of the trial's own time."""
         self._events(config)
@@ -118,8 +140,9 @@ class Trials:
         """What its run consumes, to be kept."""
         return Inputs(self._sources, self.documents, self._material(config).bars)
 
-    def probe(self, config: RunConfig) -> float:
-        """About how many seconds a run takes once everything is warm: of its first bars, in proportion."""
+    def probe(self, config: RunConfig) -> float | None:
+        """About how many seconds a run takes once everything is warm: of its first bars, in proportion. None where it
+        fails, whatever the strategy does."""
         bars = self._material(config).bars
         count = min(len(bars), _PROBE_BARS)
         columns = {name: getattr(bars, name)[:count] for name in ("times", "open", "high", "low", "close", "volume")}
@@ -129,13 +152,13 @@ class Trials:
             began = time.perf_counter()
             try:
                 simulate_events(config, events)
-            except RunError:  # the trial will say so itself
-                return 0.0
+            except BaseException:  # the trial will say so itself
+                return None
             seconds.append(time.perf_counter() - began)
         return min(seconds) * len(bars) / count
 
     def _material(self, config: RunConfig) -> _Material:
-        place = canonical_json(config.data.model_dump(mode="json"))
+        place = _place(config)
         found = self._materials.get(place)
         if found is None:
             bars = load_bars(config.data, self._home)
@@ -146,7 +169,7 @@ class Trials:
 
     def _events(self, config: RunConfig) -> Events:
         material = self._material(config)
-        played_out = not sends_only_market_orders(config)
+        played_out = _played_out(config)
         if played_out not in material.events:
             material.events[played_out] = build_events(config, material.bars)
             # They stay: no reason for the garbage collector to walk through hundreds of thousands of them again.
@@ -162,7 +185,7 @@ class Trials:
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """What to expect of a sweep's trials, from its first: bars behind it, return observations at most, the seconds of
-    a probe (None where none was wanted) and the memory in bytes of a process that has the bars built."""
+    a probe (None where none was wanted, or it failed) and the memory in bytes of a process that has the bars built."""
 
     bars: int
     days: int
@@ -211,6 +234,16 @@ def peak_memory() -> int:
 def _planned(trials: Trials, points: Iterable[Point]) -> Iterator[Planned]:
     for point in points:
         yield Planned(point, trials.fingerprints(trials.config(point)).run_key)
+
+
+def _place(config: RunConfig) -> str:
+    """What trials that share their bars have in common."""
+    return canonical_json(config.data.model_dump(mode="json"))
+
+
+def _played_out(config: RunConfig) -> bool:
+    """Whether highs and lows are."""
+    return not sends_only_market_orders(config)
 
 
 def _first(axis: Any) -> Any:

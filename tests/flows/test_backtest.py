@@ -52,7 +52,7 @@ def only_run(settings: Settings) -> StoredRun:
 def test_a_success_is_recorded_and_shown_in_prefect(environment: Settings) -> None:
     run_id = uuid4()
 
-    outcome = backtest(request(), run_id)
+    outcome = backtest(request(), run_id=run_id)
 
     run = get_run(environment, str(run_id))
     assert run.execution_status == "success"
@@ -67,8 +67,15 @@ def test_a_success_is_recorded_and_shown_in_prefect(environment: Settings) -> No
         artifacts = client.read_artifacts(
             artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.flow_run_id]))
         )
-        assert [artifact.type for artifact in artifacts] == ["markdown"]
-        assert str(run_id) in str(artifacts[0].data)
+    shown = {artifact.key: (artifact.type, str(artifact.data)) for artifact in artifacts}
+    assert {key: kind for key, (kind, _) in shown.items()} == {
+        "backtest-summary": "markdown",
+        "backtest-metrics": "table",
+        "backtest-equity": "image",
+    }
+    assert str(run_id) in shown["backtest-summary"][1]
+    assert shown["backtest-equity"][1] in shown["backtest-summary"][1]
+    assert f'"value": "{run.metrics.sharpe_ratio:,.4f}"' in shown["backtest-metrics"][1]
 
 
 def test_the_row_exists_before_data_are_loaded(environment: Settings) -> None:

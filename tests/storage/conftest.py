@@ -24,6 +24,7 @@ import pytest
 from ntrader.settings import Settings
 from storage import database, local
 from tests.conftest import administer, create_database, dispose_engines, settings_for
+from tests.storage.proxy import Proxy
 
 OWNER = "owner"
 PASSWORD = "S3cret@:/?#%+&= ü"  # every letter that means something in a URL
@@ -95,6 +96,17 @@ def shared(home: Path, template: str) -> Iterator[Settings]:
     yield settings_for(home, name)
     dispose_engines()
     administer(home, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def proxied(shared: Settings, home: Path) -> Iterator[tuple[Settings, Proxy]]:
+    """The same database over a connection that can be broken."""
+    place = psycopg.conninfo.conninfo_to_dict(shared.database_url or "")
+    proxy = Proxy(f"{place['host']}/.s.PGSQL.5432")
+    url = f"postgresql://{place['user']}@127.0.0.1:{proxy.port}/{place['dbname']}"
+    yield Settings(home=home, database_url=url), proxy
+    dispose_engines()
+    proxy.close()
 
 
 @pytest.fixture

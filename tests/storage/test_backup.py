@@ -26,6 +26,7 @@ from ntrader.settings import Settings
 from storage import backup, database, local, migrations, programs, recording, runs
 from tests import factories
 from tests.conftest import administer, create_database, dispose_engines, settings_for
+from tests.storage import sweeps
 from tests.storage.conftest import PASSWORD, Server
 
 FIRST = "001_create_backtest_tables"
@@ -44,8 +45,18 @@ def record(settings: Settings, count: int = 3) -> None:
     recording.start_run(settings, failed)
     recording.save_failure(settings, failed.run_id, recording.Failure("failed", "StrategyError", "it broke", "T"))
     recording.start_run(settings, factories.new_run())
+    sweep_id = sweeps.written(settings, 4, name="ümläut 'quoted' \"twice\" \\N \\.")
     with database.connect(settings) as connection:
         connection.execute("UPDATE backtest_runs SET notes = %s", [ODD])
+        # Each kind of trial, and no further runs.
+        for number, change in enumerate((
+            "state = 'success', linked = true, run_id = (SELECT min(id) FROM backtest_runs)",
+            "state = 'failed', reason = 'killed', crashes = 2",
+            "state = 'running', chunk_id = gen_random_uuid(), lease_owner = 'far/1/1', lease_expires_at = now()",
+        )):  # fmt: skip
+            connection.execute(
+                f"UPDATE trials SET {change} WHERE sweep_id = %s AND trial_number = %s", [sweep_id, number]
+            )
 
 
 def rows(settings: Settings) -> dict[str, list[str]]:
@@ -141,6 +152,7 @@ def test_everything_comes_back(recorded: Settings, empty: Settings, tmp_path: Pa
     assert done == backup.Restored(5, database.HEAD, behind=False)
     assert rows(empty) == rows(recorded)
     assert len(rows(empty)["trades"]) == 3
+    assert (len(rows(empty)["sweeps"]), len(rows(empty)["trials"])) == (1, 4)
     assert shape(empty) == shape(recorded)
     migrations.check(empty)
 
@@ -153,6 +165,9 @@ def test_a_restored_database_works_on(dump: Path, empty: Settings) -> None:
     assert len(runs.list_runs(empty, 20).runs) == 8
     with database.connect(empty) as connection, pytest.raises(psycopg.errors.RestrictViolation):
         connection.execute("UPDATE backtest_runs SET total_return = 1 WHERE execution_status = 'success'")
+    with database.connect(empty) as connection, pytest.raises(psycopg.errors.RestrictViolation):
+        connection.execute("UPDATE trials SET state = 'waiting' WHERE state = 'success'")
+    assert sweeps.written(empty, 1) == 3
 
 
 def test_into_the_embedded_database_of_another_home(recorded: Settings, another_home: Settings, dump: Path) -> None:

@@ -667,6 +667,11 @@ def test_a_writing_session_is_set_up(at16: Settings) -> None:
         assert connection.execute(text("SHOW plan_cache_mode")).scalar() == "auto"
 
 
+def test_a_writing_session_without_sqlalchemy_is_set_up_alike(at16: Settings) -> None:
+    with database.writing(replace(at16, db_statement_timeout=1234)) as connection:
+        assert shown_by(connection, "TimeZone", "statement_timeout", "plan_cache_mode") == ["UTC", "1234ms", "auto"]
+
+
 @WAYS
 def test_options_and_names_of_the_url_are_kept(way: str, at16: Settings) -> None:
     query = "application_name=mine&options=-c%20work_mem%3D7MB%20-c%20statement_timeout%3D99"
@@ -712,3 +717,42 @@ def test_an_echo_shows_neither_passwords_nor_parameters(
     assert "SELECT" in output
     assert PASSWORD not in output
     assert "a private number" not in output
+
+
+# -- writing by psycopg alone --------------------------------------------------------------------------------
+
+
+def test_writing_commits_at_the_end_and_rolls_back_what_raises(shared: Settings) -> None:
+    with database.writing(shared) as connection:
+        connection.execute("CREATE TABLE written (n int)")
+        connection.execute("INSERT INTO written VALUES (1)")
+    with pytest.raises(KeyError), database.writing(shared) as connection:
+        connection.execute("INSERT INTO written VALUES (2)")
+        raise KeyError
+    with pytest.raises(DatabaseError, match="written"), database.writing(shared) as connection:
+        connection.execute("INSERT INTO written VALUES ('x')")
+    with database.writing(shared) as connection:
+        assert connection.execute("SELECT * FROM written").fetchall() == [{"n": 1}]
+        connection.execute("DROP TABLE written")
+
+
+def test_a_connection_is_kept_for_the_next_transaction(shared: Settings) -> None:
+    def backend() -> int:
+        with database.writing(shared) as connection:
+            return connection.info.backend_pid
+
+    first = backend()
+    assert backend() == first
+    with database.writing(shared) as outer:
+        assert backend() not in (first, None)  # one that is in use is not shared
+        assert outer.info.backend_pid == first
+
+
+def test_a_kept_connection_that_has_died_is_replaced_without_a_word(shared: Settings, home: Path) -> None:
+    with database.writing(shared) as one, database.writing(shared) as two:
+        kept = [one.info.backend_pid, two.info.backend_pid]
+    for pid in kept:
+        administer(home, f"SELECT pg_terminate_backend({pid}, 5000)")
+    with database.writing(shared) as connection:
+        assert connection.execute("SELECT 1 AS one").fetchone() == {"one": 1}
+        assert connection.info.backend_pid not in kept

@@ -16,10 +16,12 @@ import psycopg
 import pytest
 
 from ntrader.settings import Settings
-from storage import database, doctor, local, migrations, recording
+from storage import database, doctor, leases, local, migrations, recording, trials
 from storage.doctor import Finding, State
+from storage.trials import Portion
 from tests import factories
 from tests.conftest import dispose_engines
+from tests.storage import sweeps
 from tests.storage.conftest import PASSWORD, Server, free_port
 
 
@@ -274,6 +276,7 @@ def test_a_user_who_may_only_read(settings: Settings, reader: tuple[str, Setting
 
     assert finding(theirs, "Rights").state is State.ok
     recording.start_run(theirs, factories.new_run())
+    sweeps.stored(theirs, [0.1, "exception"])
 
 
 def test_a_database_that_only_reads(settings: Settings) -> None:
@@ -303,6 +306,22 @@ def test_a_run_of_another_machine_whose_lease_is_out(settings: Settings) -> None
     assert finding(settings, "Runs").found == "2 running"
     execute(settings, "UPDATE backtest_runs SET lease_expires_at = now() - interval '1 s'")
     assert finding(settings, "Runs").found == "2 marked running, though what ran them is gone"
+
+
+def test_trials_whose_process_is_gone(settings: Settings) -> None:
+    numbers = [sweeps.written(settings, 3) for _ in range(2)]
+    assert finding(settings, "Sweeps") == Finding.of("Sweeps", doctor.ok("none left behind"))
+    for number in numbers:
+        trials.reserve(settings, number, uuid4(), leases.owner(), Portion(2))
+    assert finding(settings, "Sweeps").found == "2 running"
+    execute(settings, "UPDATE trials SET lease_owner = 'elsewhere/1/1', lease_expires_at = now() - interval '1 s'"
+                      f" WHERE sweep_id = {numbers[1]} AND state = 'running'")  # fmt: skip
+    found = finding(settings, "Sweeps")
+    assert (found.state, found.found) == (
+        State.warning,
+        f"2 trials of sweep {numbers[1]} marked running, though what ran them is gone",
+    )
+    assert f"`ntrader sweep resume {numbers[1]}`" in found.fix
 
 
 # -- slow queries --------------------------------------------------------------------------------------------

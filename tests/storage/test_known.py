@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from ntrader.settings import Settings
 from storage import database, known
-from tests.storage import rows
+from tests.storage import rows, sweeps
 from tests.storage.rows import Row
 
 
@@ -110,6 +110,17 @@ def test_at_most_two_hundred_tags(settings: Settings) -> None:
     rows.insert(settings, [named(1, tags={f"key {number:03}": "v" for number in range(300)})])
     with database.connect(settings) as connection:
         assert known.recent_tags(connection) == [f"key {number:03}=v" for number in range(200)]
+
+
+def test_recent_sweeps_by_number_and_by_name(settings: Settings) -> None:
+    sweeps.written(settings, 3, name="the first")
+    sweeps.written(settings, 1200)
+    with database.connect(settings) as connection:
+        assert known.recent_sweeps(connection) == [
+            ("2", "SMA Crossover, 1,200 trials"),
+            ("1", "the first, 3 trials"),
+            ("the first", "sweep 1, 3 trials"),
+        ]
 
 
 # -- whom to ask ---------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ from tests.storage.conftest import free_port, with_a_migration_that_fails
 Db = psycopg.Connection[dict[str, Any]]
 PROJECT = Path(__file__).resolve().parents[2]
 TABLES = {"backtest_runs", "performance_metrics", "equity_curves", "trades", "deleted_runs", "fills", "kept_contents",
-          "kept_data"}  # fmt: skip
+          "kept_data", "sweeps", "trials"}  # fmt: skip
 FIRST = "001_create_backtest_tables"
 # Eight processes with everything loaded, so that they meet in the database and not on the way there.
 EIGHT_AT_ONCE = """
@@ -81,7 +81,7 @@ def tables(settings: Settings) -> set[object]:
 
 def test_up_down_up(empty: Settings) -> None:
     migrations.upgrade(empty)
-    assert migrations.current(empty) == "004_keep_inputs" == database.HEAD
+    assert migrations.current(empty) == "005_sweeps" == database.HEAD
     assert tables(empty) == TABLES | {"alembic_version"}
 
     migrations.downgrade(empty, "base")
@@ -344,6 +344,11 @@ def test_triggers_guard_every_table(shared: Settings) -> None:
         ),
         ("kept_contents", "kept_contents_are_immutable", "O"),
         ("kept_contents", "kept_contents_stay_whole", "O"),
+        *(
+            (table, f"{table}_{name}", "O")
+            for table in ("sweeps", "trials")
+            for name in ("are_immutable", "stay_whole")
+        ),
     }
 
 
@@ -521,11 +526,16 @@ def test_views_have_the_columns_that_are_documented(shared: Settings) -> None:
     found: dict[object, list[object]] = {}
     for view, column in ask(shared, query):
         found.setdefault(view, []).append(column)
-    assert set(found) == {"v_runs", "v_trades", "v_daily_returns"}
+    assert set(found) == {"v_runs", "v_trades", "v_daily_returns", "v_trials"}
     assert set(found["v_runs"]) == {*fields.FIELDS, "parameters", "tags", "warnings", "reproduced_from_run_id"}
     assert found["v_trades"] == [
         *("run_id", "strategy_name", "instrument_symbol", "trade_number", "side", "quantity"),
         *("entry_time", "entry_price", "exit_time", "exit_price", "fees", "pnl"),
+    ]
+    assert found["v_trials"] == [
+        *("sweep_id", "trial_number", "state", "reason", "linked", "crashes", "point", "run_key", "run_id"),
+        *("strategy_name", "instrument_symbol", "start_date", "end_date", "parameters", *fields.METRICS),
+        *("error_message", "execution_duration_seconds", "result_digest"),
     ]
     assert found["v_daily_returns"] == ["run_id", "strategy_name", "instrument_symbol", "day", "equity", "daily_return"]
 

@@ -1,4 +1,4 @@
-"""Which run is meant. (What `get_run` makes of each spelling is in test_runs.py.)"""
+"""Which run is meant, and which sweep. (What `get_run` makes of each spelling is in test_runs.py.)"""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from ntrader.errors import AmbiguousError, NotFoundError
 from ntrader.settings import Settings
 from storage import database
-from storage.references import find_run_id, find_run_ids
-from tests.storage import rows
+from storage.labels import delete_runs
+from storage.references import find_run_id, find_run_ids, find_sweep_id
+from tests.storage import rows, sweeps
 
 Db = psycopg.Connection[dict[str, Any]]
 FIRST, SECOND, ARCHIVED = (UUID(f"{digit}abc0000-0000-4000-8000-000000000000") for digit in "123")
@@ -107,10 +108,78 @@ def test_odd_words_name_no_run(db: Db, word: str) -> None:
         find_run_id(db, word)
 
 
-@given(st.text(st.characters(codec=None)) | st.text("0123456789abcdef-@~last", max_size=40))
+@given(st.text(st.characters(codec=None)) | st.text("0123456789abcdef-@~last:", max_size=40))
 @hypothesis_settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_word_is_a_run_or_is_refused(db: Db, word: str) -> None:
     try:
         assert isinstance(find_run_id(db, word), UUID)
     except (NotFoundError, AmbiguousError) as error:
         assert error.hint
+
+
+# -- sweeps --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def four(shared: Settings, db: Db) -> list[int]:
+    """Four sweeps, the first two of one name; after the other rows, which `@last` of runs counts."""
+    return [
+        sweeps.stored(shared, [0.1, 0.3, 0.2], name="twice"),
+        sweeps.stored(shared, [0.1, 0.3, 0.2], name="twice", direction="minimize"),
+        sweeps.stored(shared, [0.5, None], name="naïve 数 %_'\\"),
+        sweeps.stored(shared, ["exception"], name="12 failures"),
+    ]
+
+
+def test_a_sweep_is_named_by_number_age_and_name(db: Db, four: list[int]) -> None:
+    for word, place in [
+        (str(four[1]), 1), (f"  0{four[1]} ", 1), ("@last", 3), ("@last~0", 3), ("@last~3", 0),
+        ("naïve 数 %_'\\", 2), (" 12 failures", 3),
+    ]:  # fmt: skip
+        assert find_sweep_id(db, word) == four[place], word
+
+
+def test_a_name_of_two_sweeps_lists_both(db: Db, four: list[int]) -> None:
+    with pytest.raises(AmbiguousError, match="'twice' fits more than one sweep") as caught:
+        find_sweep_id(db, "twice")
+    assert [line.split()[0] for line in caught.value.message.splitlines()[1:]] == [str(four[1]), str(four[0])]
+
+
+@pytest.mark.parametrize("word", ["", "0", "-1", "99999", "9" * 18, "9" * 5000, "@last~99", "@last~", "@lst", "@last1",
+                                  "twic%", "\x00", "\udcff", "twice\x00", "a\nb", "²"])  # fmt: skip
+def test_odd_words_name_no_sweep(db: Db, four: list[int], word: str) -> None:
+    with pytest.raises(NotFoundError, match="there is no sweep") as caught:
+        find_sweep_id(db, word)
+    assert "ntrader sweep list" in (caught.value.hint or "")
+
+
+def test_the_nearest_name_of_a_sweep_is_offered(db: Db, four: list[int]) -> None:
+    with pytest.raises(NotFoundError) as caught:
+        find_sweep_id(db, "13 failures")
+    assert (caught.value.hint or "").startswith("Did you mean '12 failures'? ")
+
+
+def test_the_best_trial_of_a_sweep_is_a_run(shared: Settings, db: Db, four: list[int]) -> None:
+    first, second, third = (sweeps.run_ids(shared, number) for number in four[:3])
+    words = [f"@best:{four[0]}", f"@best: {four[1]}", "@best:@last~1", "@best:naïve 数 %_'\\"]
+    assert [str(found) for found in find_run_ids(db, words)] == [first[1], second[0], third[0], third[0]]
+
+    delete_runs(shared, [first[1]])
+    assert str(find_run_id(db, words[0])) == first[2]
+
+
+@pytest.mark.parametrize(
+    ("word", "error", "message"),
+    [
+        ("@best", NotFoundError, "'@best' names no run"),
+        ("@best:", NotFoundError, "there is no sweep ''"),
+        ("@best:nobody", NotFoundError, "there is no sweep 'nobody'"),
+        ("@best:twice", AmbiguousError, "fits more than one sweep"),
+        ("@best:12 failures", NotFoundError, "has no trial with a total_return yet"),
+    ],
+)
+def test_a_best_trial_that_is_none_is_refused(
+    db: Db, four: list[int], word: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        find_run_id(db, word)

@@ -18,13 +18,13 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from ntrader.errors import ConfigError
+from ntrader.errors import ConfigError, NotFoundError
 from ntrader.settings import Settings
 from storage import database, runs
 from storage.columns import pick
 from storage.conditions import Filters
 from storage.fields import ALIASES, LESS_IS_BETTER, METRICS, NEVER_NULL, SORTABLE
-from storage.search import MOST_BRANCHES, Order, Page, count, find_page, stream
+from storage.search import MOST_BRANCHES, Order, Page, count, find_page, settle, stream
 from tests.storage import rows
 from tests.storage.rows import BEGAN, Row
 
@@ -34,12 +34,33 @@ ALL = Filters(archived=True)
 NEWEST = Order()
 RUNS = rows.random_rows(200, seed=2)
 NUMBER = {run["run_id"]: number for number, run in enumerate(RUNS)}
+# Runs from before that trials of these sweeps are linked to, one of them of the sweep itself.
+LINKED = {2: {run["run_id"] for run in RUNS[::7]}, 3: {run["run_id"] for run in RUNS[100:120]}}
+SWEEPS = {"2": 2, "the third": 3, "@last": 3}
 DATED = HealthCheck.function_scoped_fixture
 
 
 @pytest.fixture(scope="module")
 def filled(shared: Settings) -> Settings:
     rows.insert(shared, RUNS)
+    with database.connect(shared) as connection:
+        for number, linked in LINKED.items():
+            connection.execute(
+                "INSERT INTO sweeps (id, name, fingerprint, strategy_name, config_snapshot, objective, direction,"
+                " sampler, trials) VALUES (%s, %s, repeat('a', 64), 'SMA', '{}', 'cagr', 'maximize', 'grid', 100)",
+                [number, "the third" if number == 3 else None],
+            )
+            connection.execute(
+                "INSERT INTO trials (sweep_id, trial_number, point, run_key, state, run_id, linked)"
+                " SELECT %(sweep)s, row_number() OVER (), '{}'::jsonb, 'k', 'success', id, true FROM backtest_runs"
+                " WHERE run_id = ANY(%(runs)s) UNION ALL"
+                # Its own, one whose run is gone, and one that waits, which add nothing.
+                " SELECT %(sweep)s, 1000 + id, '{}', 'k', 'success', id, false FROM backtest_runs"
+                " WHERE sweep_id = %(sweep)s UNION ALL"
+                " SELECT %(sweep)s, 5000, '{}', 'k', 'success', NULL, true UNION ALL"
+                " SELECT %(sweep)s, 5001, '{}', 'k', 'waiting', NULL, false",
+                {"sweep": number, "runs": list(linked)},
+            )
     return shared
 
 
@@ -50,7 +71,7 @@ def db(filled: Settings) -> Iterator[Db]:
 
 
 def page_of(db: Db, filters: Filters, order: Order, limit: int = 1000, token: str | None = None) -> Page:
-    return find_page(db, RUN_ID.statement, filters, order, limit, token)
+    return find_page(db, RUN_ID.statement, settle(db, filters), order, limit, token)
 
 
 def ids(page: Page) -> list[UUID]:
@@ -94,7 +115,7 @@ FITS: dict[str, Callable[[Any, Row], bool]] = {
     "symbols": lambda wanted, run: not wanted or run["instrument_symbol"] in wanted,
     "statuses": lambda wanted, run: not wanted or run["execution_status"] in wanted,
     "data_source": lambda wanted, run: run["data_source"] == wanted,
-    "sweep": lambda wanted, run: run["sweep_id"] == wanted,
+    "sweep": lambda wanted, run: of_sweep(SWEEPS.get(wanted, wanted), run),
     "tags": lambda wanted, run: dict(wanted).items() <= run["tags"].items(),
     "after": lambda wanted, run: run["created_at"] >= wanted,
     "before": lambda wanted, run: run["created_at"] < wanted,
@@ -103,6 +124,10 @@ FITS: dict[str, Callable[[Any, Row], bool]] = {
     "where": lambda wanted, run: WHERE[wanted](run),
     "archived": lambda wanted, run: wanted or not run["archived"],
 }
+
+
+def of_sweep(number: int, run: Row) -> bool:
+    return run["sweep_id"] == number or run["run_id"] in LINKED.get(number, ())
 
 
 def fits(filters: Filters, run: Row) -> bool:
@@ -136,7 +161,7 @@ CHOICES: dict[str, st.SearchStrategy[Any]] = {
     "symbols": st.lists(st.sampled_from(["AAPL", "MSFT", "ß", "%"]), max_size=3).map(tuple),
     "statuses": st.lists(st.sampled_from(["success", "failed", "interrupted", "running"]), max_size=3).map(tuple),
     "data_source": st.sampled_from(["sample", "csv"]),
-    "sweep": st.sampled_from([1, 2, 2**62, 0, -1]),
+    "sweep": st.sampled_from([1, 2, 3, 2**62, 0, -1, *SWEEPS]),
     "tags": st.lists(st.sampled_from([(name, text) for run in RUNS[:20] for name, text in run["tags"].items()]),
                      max_size=2, unique_by=lambda pair: pair[0]).map(tuple),
     "after": MOMENTS,
@@ -466,7 +491,7 @@ def test_a_damaged_token_is_refused_or_read(db: Db, data: st.DataObject) -> None
 @given(ANY_FILTERS)
 @hypothesis_settings(max_examples=60, suppress_health_check=[DATED])
 def test_the_count_is_exact_where_it_costs_little(db: Db, filters: Filters) -> None:
-    assert count(db, filters) == (len(expected(filters)), True)
+    assert count(db, settle(db, filters)) == (len(expected(filters)), True)
 
 
 def test_the_count_is_the_planners_estimate_where_it_would_cost_much(db: Db) -> None:
@@ -487,6 +512,35 @@ def test_a_later_page_says_the_same(filled: Settings) -> None:
     assert (len(last.runs), last.next_page_token, last.total) == (50, None, 200)
 
 
+def test_what_a_sweep_is_linked_to_is_counted_whatever_it_costs(db: Db) -> None:
+    filters = Filters(sweep="the third")
+    assert count(db, settle(db, filters), cheap=0.0) == (len(expected(filters)), True)
+
+
+def test_a_list_of_a_sweep_goes_on_when_trials_are_linked_meanwhile(settings: Settings) -> None:
+    rows.insert(settings, [rows.row(number, sweep_id=1 if number % 2 else None) for number in range(1, 9)])
+    first = runs.list_runs(settings, 2, Filters(sweep=1))
+    with database.connect(settings) as connection:
+        connection.execute(
+            "INSERT INTO sweeps (id, fingerprint, strategy_name, config_snapshot, objective, direction, sampler,"
+            " trials) VALUES (1, repeat('a', 64), 'SMA', '{}', 'cagr', 'maximize', 'grid', 1)"
+        )
+        connection.execute(
+            "INSERT INTO trials (sweep_id, trial_number, point, run_key, state, run_id, linked)"
+            " SELECT 1, 0, '{}', 'k', 'success', id, true FROM backtest_runs WHERE run_id = %s",
+            [UUID(int=2)],
+        )
+    rest = runs.list_runs(settings, 9, Filters(sweep="1"), token=first.next_page_token)
+    found = [run.run_id.int for page in (first, rest) for run in page.runs]
+    assert found == [7, 5, 3, 2, 1]
+
+
+def test_a_sweep_that_is_not_there_is_said(filled: Settings) -> None:
+    for sweep in ("4", "nobody", "@last~9"):
+        with pytest.raises(NotFoundError, match=f"there is no sweep '{sweep}'"):
+            runs.list_runs(filled, 5, Filters(sweep=sweep))
+
+
 # -- without pages -------------------------------------------------------------------------------------------
 
 
@@ -494,7 +548,7 @@ def test_a_later_page_says_the_same(filled: Settings) -> None:
 @hypothesis_settings(max_examples=60, suppress_health_check=[DATED])
 def test_a_stream_is_the_list_up_to_a_limit(db: Db, filters: Filters, order: Order, limit: int | None) -> None:
     with db.transaction():
-        found = [run_id for (run_id,) in stream(db, RUN_ID.statement, filters, order, limit)]
+        found = [run_id for (run_id,) in stream(db, RUN_ID.statement, settle(db, filters), order, limit)]
     assert found == listed(db, filters, order)[:limit]
 
 

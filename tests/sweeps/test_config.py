@@ -7,12 +7,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from ntrader.config import RunRequest
 from ntrader.errors import ConfigError
 from ntrader.sweeps.axes import as_axis, parse_param
-from ntrader.sweeps.config import LESS_IS_BETTER, OBJECTIVES, SweepConfig, build_sweep, grid_size, read_sweep
+from ntrader.sweeps.config import LESS_IS_BETTER, OBJECTIVES, Period, SweepConfig, build_sweep, grid_size, read_sweep
 from storage import fields
 
 ROOT = Path(__file__).parent.parent.parent
@@ -68,9 +69,14 @@ def test_the_defaults() -> None:
         ({"timeframes": ["1h", "60m"]}, "sweep.timeframes: has 1-HOUR twice"),
         ({"timeframes": "soon"}, "sweep.timeframes.0: timeframe 'soon' is not known. "
          "Write it like 1-DAY, 1-HOUR or 5-MINUTE."),
-        ({"periods": [{"last": "3y"}]}, "sweep.periods.0: `last` is not supported in a sweep, whose periods must not "
-         "move; write start and end"),
-        ({"periods": [{}]}, "sweep.periods.0: a period needs a start, an end or both"),
+        ({"periods": [{"last": "3 years"}]}, "sweep.periods.0.last: '3 years' is not a length of time; write it like "
+         "3y, 6mo, 26w or 90d"),
+        ({"periods": [{"last": "0d"}]}, "sweep.periods.0.last: '0d' is not a length of time; write it like 3y, 6mo, "
+         "26w or 90d"),
+        ({"period": {"last": "3y", "end": "2012-01-01"}}, "sweep.periods.0: a period has either `last` or a start and "
+         "an end"),
+        ({"period": {"last": "3y"}, "periods": [{"last": "4y"}]}, "sweep: give either period or periods"),
+        ({"periods": [{}]}, "sweep.periods.0: a period needs a start, an end or both, or last"),
         ({"periods": [{"strat": "2012-01-01"}]}, "sweep.periods.0.strat: unknown setting; did you mean start?"),
         ({"periods": [{"start": "2013-01-01", "end": "2012-01-01"}]},
          "sweep.periods.0: start 2013-01-01 is after end 2012-01-01"),
@@ -92,6 +98,9 @@ def test_the_defaults() -> None:
         ({"base": {}}, "sweep.base: unknown setting; the base run stands beside sweep, not in it"),
         ({"seed": -1}, "sweep.seed: must be greater than or equal to 0, got -1"),
         ({"name": ""}, "sweep.name: must have at least 1 character, got ''"),
+        ({"name": "@last"}, "sweep.name: '@last' is no name, but the number of a sweep, or @last"),
+        ({"name": "12"}, "sweep.name: '12' is no name, but the number of a sweep, or @last"),
+        ({"name": "a\nb"}, "sweep.name: 'a\\nb' has a control character in it"),
     ],
 )  # fmt: skip
 def test_a_setting_that_does_not_fit_is_named_in_one_line(section: dict[str, Any], message: str) -> None:
@@ -284,3 +293,17 @@ def test_a_parameter_without_values_is_refused(tmp_path: Path) -> None:
 def test_a_section_that_is_no_mapping_is_refused_whatever_is_laid_over_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^x\.yaml: sweep: must be a mapping of settings, got \[1\]"):
         from_file(tmp_path, "strategy: x\ndata: {symbol: A}\nsweep: [1]\n", {}, {"seed": 1})
+
+
+@pytest.mark.parametrize("length", ["1d", "90d", "26w", "1mo", "6mo", "13mo", "1y", "3y"])
+@pytest.mark.parametrize("newest", ["2012-02-29", "2012-03-31", "2013-01-01", "2012-12-31"])
+def test_a_rolling_period_is_as_long_as_pandas_makes_it(length: str, newest: str) -> None:
+    units = {"d": "days", "w": "weeks", "mo": "months", "y": "years"}
+    count, unit = int(length.rstrip("dwmoy")), length.lstrip("0123456789")
+    before = pd.Timestamp(newest) - pd.DateOffset(**{units[unit]: count})
+    found = Period(last=length).ending(date.fromisoformat(newest))
+    assert found == Period(start=(before + pd.Timedelta(days=1)).date(), end=date.fromisoformat(newest))
+
+
+def test_one_period_is_short_for_a_list_of_one() -> None:
+    assert build(period={"last": "3y"}).periods == (Period(last="3y"),)

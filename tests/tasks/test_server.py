@@ -89,7 +89,7 @@ def test_a_server_that_was_killed_is_started_again(own_home: Path) -> None:
     assert before is not None
     os.kill(before.pid, signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while not is_dead(before.owner) and time.monotonic() < deadline:
+    while not is_dead(before.process.owner) and time.monotonic() < deadline:
         time.sleep(0.05)
 
     server.ensure_server(Settings(home=own_home))
@@ -106,7 +106,7 @@ def test_it_stops_when_told_and_only_once(own_home: Path) -> None:
     stopped = services.stop_services(Settings(home=own_home))
 
     assert stopped == ["Prefect server", "embedded PostgreSQL"]
-    assert is_dead(state.owner)
+    assert is_dead(state.process.owner)
     assert services.stop_services(Settings(home=own_home)) == []
     assert {found.state for found in services.service_states(Settings(home=own_home))} == {"stopped"}
 

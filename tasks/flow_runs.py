@@ -1,0 +1,72 @@
+"""Flow runs of ours that are not over, as Prefect's server has them. Importing this module does not import Prefect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from tasks.pool import POOL
+from tasks.prefect_api import PrefectApi
+
+_UNFINISHED: Final = ["PENDING", "RUNNING", "CANCELLING"]
+_WORKER_LABEL: Final = "prefect.worker.name"
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRun:
+    """`state` is the name of its state, `kind` the state's type, `since` when it came into it. `process` is who runs
+    it: an owner as in `storage.leases` once the flow has begun, before that the pid that a worker has written down.
+    `worker` and `pool` are None where no worker has taken it."""
+
+    id: UUID
+    name: str
+    state: str
+    kind: str
+    since: datetime
+    process: str | None
+    worker: str | None
+    pool: str | None
+
+    @property
+    def claimed(self) -> bool:
+        return "/" in (self.process or "")
+
+    def document(self, ui_url: str) -> dict[str, Any]:
+        return {
+            "id": str(self.id),
+            "name": self.name,
+            "state": self.state,
+            "since": self.since,
+            "worker": self.worker,
+            "url": f"{ui_url}/runs/flow-run/{self.id}",
+        }
+
+
+def unfinished(api: PrefectApi) -> list[FlowRun]:
+    """Those that are running, about to run, or being cancelled, the oldest first; those of others on the same server
+    are left out. Raises ServiceError."""
+    wanted = {"flow_runs": {"state": {"type": {"any_": _UNFINISHED}}}, "sort": "EXPECTED_START_TIME_ASC"}
+    found = (_read(row) for row in api.pages("/flow_runs/filter", wanted))
+    return [run for run in found if run.claimed or run.pool == POOL]
+
+
+def late(api: PrefectApi) -> int:
+    """How many wait in our work pool though their time has come."""
+    pool = {"work_pools": {"name": {"any_": [POOL]}}}
+    found: int = api.post("/flow_runs/count", {**pool, "flow_runs": {"state": {"name": {"any_": ["Late"]}}}})
+    return found
+
+
+def _read(row: dict[str, Any]) -> FlowRun:
+    return FlowRun(
+        UUID(row["id"]),
+        row["name"],
+        row["state"]["name"],
+        row["state"]["type"],
+        datetime.fromisoformat(row["state"]["timestamp"]).astimezone(UTC),
+        row["infrastructure_pid"],
+        (row["labels"] or {}).get(_WORKER_LABEL),
+        row["work_pool_name"],
+    )
