@@ -111,8 +111,6 @@ def _environment(settings: Settings, api_url: str) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         # Prefect runs a script of its own that lies beside a module named `storage`, which would be taken for ours.
         "PYTHONSAFEPATH": "1",
-        "PREFECT_LOGGING_LEVEL": "INFO",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",
         "PREFECT_INTERNAL_LOGGING_LEVEL": "ERROR",
         "PREFECT_CLIENT_MAX_RETRIES": "10",
     }
