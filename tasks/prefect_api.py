@@ -101,7 +101,7 @@ class LoginWantedError(ServiceError):
     def __init__(self, shown: str) -> None:
         super().__init__(
             f"the Prefect server at {shown} wants a login, or another one",
-            hint="Set PREFECT_API_AUTH_STRING to user:password, as it is in the server's PREFECT_SERVER_API_AUTH_STRING.",
+            hint="Set PREFECT_API_AUTH_STRING to user:password, as its PREFECT_SERVER_API_AUTH_STRING has it.",
         )
 
 

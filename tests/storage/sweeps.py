@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -41,7 +42,7 @@ def written(settings: Settings, count: int, *, keys: Sequence[str] = (), link: b
         Planned(Point(number, {"fast_period": 5 * (number + 1)}), prints(key).run_key)
         for number, key in enumerate(named)
     ]
-    return sweeps.create_sweep(settings, new, [plan], link=link)
+    return sweeps.create_sweep(settings, replace(new, rerun=not link), [plan])
 
 
 def carried_out(settings: Settings, sweep_id: int, outcomes: Sequence[Outcome], *, keys: Sequence[str] = ()) -> None:
