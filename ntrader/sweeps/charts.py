@@ -15,7 +15,7 @@ from ntrader.noise import noise_density, standard_error
 from ntrader.page import COLORS, FONT, GREY, base_layout, rule
 from ntrader.results import Floats
 from ntrader.sweeps.analysis import Analysis, Cells, Heatmap, Histogram, Importance, Noise, bulk, ranked
-from ntrader.sweeps.axes import Choices, Interval
+from ntrader.sweeps.axes import Interval
 from ntrader.sweeps.tried import Codes, TriedAxis, level_text, short_text
 
 Figure = dict[str, Any]
@@ -142,7 +142,7 @@ def _cell_axis(cells: Cells) -> Figure:
     shown = _thinned(count) if cells.edges is None else _evenly_thinned(count)
     return {
         **base_layout(0)["xaxis"],
-        "title": {"text": html.escape(cells.name)},
+        "title": {"text": html.escape(level_text(cells.name))},
         "tickmode": "array",
         "tickvals": [first + at for at in shown],
         "ticktext": [html.escape(texts[at]) for at in shown],
@@ -198,7 +198,7 @@ def profile_figure(axis: TriedAxis, analysis: Analysis, written: Written) -> Fig
     layout = base_layout(380) | {"showlegend": False}
     places = axis.codes if axis.numbers is None else axis.numbers
     assert places is not None
-    layout["xaxis"] |= {"title": {"text": html.escape(axis.name)}}
+    layout["xaxis"] |= {"title": {"text": html.escape(level_text(axis.name))}}
     if axis.numbers is None:
         shown = _thinned(len(axis.texts))
         layout["xaxis"] |= {"tickvals": shown, "ticktext": [html.escape(axis.texts[at]) for at in shown]}
@@ -268,11 +268,13 @@ def _spread(codes: Codes) -> Floats:
 
 
 def _even_ticks(axis: TriedAxis) -> tuple[tuple[float, str], ...]:
-    if isinstance(axis.axis, Choices) and not isinstance(axis.axis.values, range):
-        ascending = sorted(axis.axis.values)
-        last = len(ascending) - 1
-        return tuple((at / last, level_text(ascending[at])) for at in range(0, last + 1, math.ceil(len(ascending) / 8)))
-    return tuple((part / 5, short_text(axis.number_at(part / 5))) for part in range(6))
+    if isinstance(axis.axis, Interval):
+        return tuple((part / 5, short_text(axis.number_at(part / 5))) for part in range(6))
+    values = axis.axis.values if isinstance(axis.axis.values, range) else sorted(axis.axis.values)
+    ascending = values if values[0] < values[-1] else values[::-1]
+    last = len(ascending) - 1
+    step = math.ceil(len(ascending) / 8)
+    return tuple((at / last, level_text(ascending[at])) for at in range(0, last + 1, step))
 
 
 def _objective_scale(analysis: Analysis, chosen: Codes, written: Written) -> _Scale:
@@ -291,12 +293,12 @@ def _with_webgl(scales: Sequence[_Scale], analysis: Analysis, written: Written) 
     layout["coloraxis"] = _color_axis(analysis, written)
     dimensions = [
         {
-            # Of labels and ticks plotly.js reads HTML as everywhere.
-            "label": html.escape(scale.title),
+            "label": html.escape(level_text(scale.title)),
             "values": [_digits(value) for value in scale.at.tolist()],
             "range": [scale.low, scale.high],
             "tickvals": [at for at, _ in scale.ticks],
-            "ticktext": [html.escape(text) for _, text in scale.ticks],
+            # Here, and nowhere else, plotly.js takes texts as they are.
+            "ticktext": [text for _, text in scale.ticks],
         }
         for scale in scales
     ]
@@ -350,12 +352,14 @@ def _labels(at: int, scale: _Scale) -> list[Figure]:
                   "xshift": 2, "font": {"size": 12}}
         for tick, text in scale.ticks
     ]  # fmt: skip
-    title = common | {"y": 1, "text": html.escape(scale.title), "yshift": 22, "font": {"size": 13}}
+    title = common | {"y": 1, "text": html.escape(level_text(scale.title)), "yshift": 22, "font": {"size": 13}}
     return [title, *ticks]
 
 
 def _parallel_layout(scales: Sequence[_Scale]) -> Figure:
-    margin = {"l": 70, "r": 30, "t": 50, "b": 30}
+    """The first axis has its ticks on the left, and its title above it in the middle."""
+    widest = max(len(text) for _, text in scales[0].ticks)
+    margin = {"l": max(70, 8 * widest, 4 * len(level_text(scales[0].title))), "r": 30, "t": 50, "b": 30}
     return base_layout(460) | {"showlegend": False, "margin": margin, "font": {"family": FONT, "size": 12}}
 
 
@@ -368,7 +372,10 @@ def importance_figure(found: Importance) -> Figure:
     layout = base_layout(34 * len(names) + 80) | {"showlegend": False, "margin": {"l": 64, "r": 16, "t": 10, "b": 40}}
     widest = max(*found.shares.values(), *found.chance.values())
     layout["xaxis"] |= {"tickformat": ".0%", "range": [0, widest * 1.12]}
-    layout["yaxis"] |= {"tickvals": list(range(len(names))), "ticktext": [html.escape(name) for name in names]}
+    layout["yaxis"] |= {
+        "tickvals": list(range(len(names))),
+        "ticktext": [html.escape(level_text(name)) for name in names],
+    }
     layout["shapes"] = [
         {"type": "line", "x0": found.chance[name], "x1": found.chance[name], "y0": at - 0.45, "y1": at + 0.45,
          "line": {"color": COLORS[2], "width": 2}}
@@ -390,43 +397,54 @@ def importance_figure(found: Importance) -> Figure:
 
 def distribution_figure(found: Histogram, analysis: Analysis, written: Written) -> Figure:
     """Bars of the trials; where there is noise to hold them against, as many trials of it as a line."""
-    edges = np.array(found.edges)
-    layout = base_layout(400)
-    layout["xaxis"] |= {"title": {"text": html.escape(written.title)}, "tickformat": written.ticks}
+    noise, best = analysis.noise, analysis.best
+    ends = _ends(found, noise)
+    layout = base_layout(400) | {"hovermode": "closest", "shapes": [], "annotations": []}
+    layout["xaxis"] |= {"title": {"text": html.escape(written.title)}, "tickformat": written.ticks, "range": list(ends)}
     layout["yaxis"] |= {"title": {"text": "trials"}, "rangemode": "tozero"}
-    layout |= {"bargap": 0.04, "hovermode": "closest", "shapes": [], "annotations": []}
-    layout["legend"] = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
-    layout["margin"] = {"l": 64, "r": 16, "t": 70, "b": 50}
-    bars = {
-        "type": "bar",
-        "name": "trials of this sweep",
-        "x": ((edges[:-1] + edges[1:]) / 2).tolist(),
-        "y": list(found.counts),
-        "width": float(edges[1] - edges[0]) * 0.96,
-        "marker": {"color": COLORS[6]},
-        "customdata": [f"{written.text(a)} to {written.text(b)}" for a, b in pairwise(found.edges)],
-        "hovertemplate": "%{customdata}: %{y:,} trials<extra></extra>",
-    }
-    data = [bars]
-    if analysis.noise is not None:
-        data.append(_noise_line(analysis.noise, edges))
-        _mark(layout, analysis.noise.expected_best, f"best of noise {written.text(analysis.noise.expected_best)}",
-              COLORS[2], left=True)  # fmt: skip
-    if analysis.best is not None:
-        best = analysis.best.value
-        left = analysis.noise is not None and best < analysis.noise.expected_best
-        if left:
-            layout["annotations"][-1]["xanchor"] = "left"
-        _mark(layout, best, f"best found {written.text(best)}", COLORS[0], left=left)
+    layout["legend"] = {"orientation": "h", "x": 0, "y": 1.08, "yanchor": "bottom"}
+    layout["margin"] = {"l": 64, "r": 16, "t": 80, "b": 50}
+    data = [_bars(found, written)]
+    marks = [(best.value, "best found", COLORS[0])] if best else []
+    if noise is not None:
+        data.append(_noise_line(noise, found, ends))
+        marks.append((noise.expected_best, "best of noise", COLORS[2]))
+    # The texts of two lines lie on either side of both.
+    for number, (at, name, color) in enumerate(sorted(marks)):
+        left = number == 0 and (len(marks) == 2 or at > sum(ends) / 2)
+        _mark(layout, at, f"{name} {written.text(at)}", color, left=left, ends=ends)
     return {"data": data, "layout": layout}
 
 
-def _noise_line(noise: Noise, edges: Floats) -> Figure:
+def _ends(found: Histogram, noise: Noise | None) -> tuple[float, float]:
+    """Of the axis: room for all bars, and for the noise."""
+    low, high = found.edges[0], found.edges[-1]
+    if noise is not None:
+        error = standard_error(min(noise.observations), noise.annualization)
+        far = max(3.5 * error, 1.15 * abs(noise.expected_best))
+        low, high = min(low, -far), max(high, far)
+    margin = high * 0.04 - low * 0.04
+    return low - margin, high + margin
+
+
+def _bars(found: Histogram, written: Written) -> Figure:
+    width = found.edges[1] - found.edges[0]
+    return {
+        "type": "bar",
+        "name": "trials of this sweep",
+        "x": [low / 2 + high / 2 for low, high in pairwise(found.edges)],
+        "y": list(found.counts),
+        "width": width * 0.96,
+        "marker": {"color": COLORS[6]},
+        "customdata": [f"{written.text(low)} to {written.text(high)}" for low, high in pairwise(found.edges)],
+        "hovertemplate": "%{customdata}: %{y:,} trials<extra></extra>",
+    }
+
+
+def _noise_line(noise: Noise, found: Histogram, ends: tuple[float, float]) -> Figure:
     """As high as the bars would be, were the trials noise."""
-    error = standard_error(min(noise.observations), noise.annualization)
-    ends = min(edges[0], -3.5 * error), max(edges[-1], 3.5 * error)
     places = np.linspace(*ends, 241).tolist()
-    share = noise.trials * float(edges[1] - edges[0])
+    share = noise.trials * (found.edges[1] - found.edges[0])
     return {
         "type": "scatter",
         "mode": "lines",
@@ -438,10 +456,17 @@ def _noise_line(noise: Noise, edges: Floats) -> Figure:
     }
 
 
-def _mark(layout: Figure, at: float, text: str, color: str, *, left: bool) -> None:
-    line = rule(at, vertical=True)
-    layout["shapes"].append(line | {"layer": "above", "line": {"color": color, "width": 1.5, "dash": "dash"}})
+def _mark(layout: Figure, at: float, text: str, color: str, *, left: bool, ends: tuple[float, float]) -> None:
+    """What lies beyond the ends of the axis is marked there, with an arrow."""
+    low, high = ends
+    beyond = at < low or at > high
+    left = at > high or (left and at >= low)
+    place = min(max(at, low), high)
+    if not beyond:
+        line = {"color": color, "width": 1.5, "dash": "dash"}
+        layout["shapes"].append(rule(place, vertical=True) | {"layer": "above", "line": line})
+    shown = text if not beyond else f"{text} →" if at > high else f"← {text}"
     layout["annotations"].append(
-        {"x": at, "y": 1, "yref": "paper", "yanchor": "bottom", "text": html.escape(text), "showarrow": False,
+        {"x": place, "y": 1, "yref": "paper", "yanchor": "bottom", "text": html.escape(shown), "showarrow": False,
          "xanchor": "right" if left else "left", "font": {"color": color, "size": 13}}
     )  # fmt: skip

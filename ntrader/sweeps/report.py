@@ -46,6 +46,7 @@ class Facts:
     trial once more, None where it was not."""
 
     id: int
+    name: str | None
     config: SweepConfig
     strategy_name: str
     state: str
@@ -65,7 +66,7 @@ class Facts:
 
     @property
     def title(self) -> str:
-        return f"Sweep {self.id}: {self.config.name}" if self.config.name else f"Sweep {self.id}"
+        return f"Sweep {self.id}: {self.name}" if self.name else f"Sweep {self.id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ def _overview(facts: Facts, analysis: Analysis, written: Written, style: Style) 
         ("Sampler", sampler),
         *([("Seed", str(config.seed))] if seeded else []),
         ("Trials", f"{facts.done:,} of {facts.planned:,}"),
-        ("There before", f"{facts.linked:,}"),
+        ("Linked to earlier runs", f"{facts.linked:,}"),
         ("Failed", f"{failed:,} ({reasons})" if failed else "0"),
         ("Time", style.duration(facts.seconds)),
         ("Best", f"{written.text(best.value)} (trial {best.number:,})" if best else UNDEFINED),
@@ -223,19 +224,22 @@ def plateau_lines(facts: Facts, analysis: Analysis, text: Callable[[float], str]
     )
     who = f"{_count(around.neighbours, 'neighbour')} of the best trial ({where})"
     if around.mean is None:
-        return [f"None of the {who} has a value."]
-    missing = f"; {around.undefined} of them have no value" if around.undefined else ""
-    have = "has" if around.neighbours == 1 else "have"
-    return [f"The {who} {have} a mean of {text(around.mean)}{missing}.{_judged(around)}"]
+        return [f"The {who} {_have(around.neighbours)} no value."]
+    missing = f"; {around.undefined} of them {_have(around.undefined)} no value" if around.undefined else ""
+    return [f"The {who} {_have(around.neighbours)} a mean of {text(around.mean)}{missing}.{_judged(around)}"]
 
 
 def _judged(around: Plateau) -> str:
     if around.shortfall is None:
         return ""
-    by = f"{abs(around.shortfall):.2f} of the interquartile range of all trials"
+    by = f"{_plain(abs(around.shortfall))} of the interquartile range of all trials"
     if around.lonely:
         return f" That is worse by {by}: a lonely peak."
     return f" That is {'worse' if around.shortfall > 0 else 'better'} by {by}."
+
+
+def _have(number: int) -> str:
+    return "has" if number == 1 else "have"
 
 
 def _count(number: int, noun: str) -> str:
@@ -252,7 +256,7 @@ def _top(analysis: Analysis, runs: Mapping[int, TopRun], written: Written, style
     headings = [("Trial", "right"), ("Run", "left"), *((axis.name, _side(axis.ordered)) for axis in analysis.axes)]
     headings += [(TITLES.get(name, name), "right") for name in metrics]
     headings += [("Neighbours", "right"), ("of its own", "right"), ("shortfall", "right")]
-    head = "".join(f"<th class={side}>{html.escape(name)}</th>" for name, side in headings)
+    head = "".join(f"<th class={side}>{html.escape(level_text(name))}</th>" for name, side in headings)
     rows = "".join(_top_row(one, analysis, runs.get(one.number), metrics, style) for one in analysis.top)
     title = f"The best {_count(len(analysis.top), 'trial')}" if len(analysis.top) > 1 else "The best trial"
     note = (
@@ -283,9 +287,13 @@ def _metric(name: str, one: Ranked, analysis: Analysis, run: TopRun | None, styl
 def _plateau_cells(around: Plateau, analysis: Analysis, style: Style) -> tuple[str, str, str]:
     mean = UNDEFINED if around.mean is None else style.value(analysis.objective, around.mean)
     missing = f" ({around.undefined} of {around.neighbours} without)" if around.undefined else ""
-    ratio = UNDEFINED if around.ratio is None else f"{around.ratio:.2f}"
-    shortfall = UNDEFINED if around.shortfall is None else f"{around.shortfall:.2f}"
+    ratio = UNDEFINED if around.ratio is None else _plain(around.ratio)
+    shortfall = UNDEFINED if around.shortfall is None else _plain(around.shortfall)
     return mean + missing, ratio, f"lonely {shortfall}" if around.lonely else shortfall
+
+
+def _plain(number: float) -> str:
+    return f"{number:z.2f}" if abs(number) < 10_000 else f"{number:.3g}"
 
 
 # Charts
@@ -322,7 +330,7 @@ def _selector(found: Sequence[Heatmap]) -> str:
     if len(found) == 1:
         return ""
     options = "".join(
-        f"<option value={number}>{html.escape(f'{one.x.name} and {one.y.name}')}</option>"
+        f"<option value={number}>{html.escape(f'{level_text(one.x.name)} and {level_text(one.y.name)}')}</option>"
         for number, one in enumerate(found)
     )
     return f"<p class=choice><label>Axes <select id=pair>{options}</select></label></p>"
@@ -342,7 +350,7 @@ show(pair ? Number(pair.value) : 0);
 
 
 def _parallel(analysis: Analysis, written: Written) -> str:
-    if not analysis.axes or analysis.defined < 2:
+    if not analysis.axes or analysis.histogram is None:
         return ""
     script = """let able = false;
 try { able = Boolean(document.createElement("canvas").getContext("webgl")); } catch (error) { able = false; }
