@@ -52,6 +52,10 @@ class BrokenStrategyError(ConfigError):
         self.traceback_text = traceback_text
 
 
+class RefusedParametersError(ConfigError):
+    """Each parameter fits by itself, and the strategy's own checks refuse them together."""
+
+
 class NotFoundError(NtraderError):
     """What was named is not there."""
 

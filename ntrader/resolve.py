@@ -40,12 +40,17 @@ def complete(config: RunConfig, home: Path) -> RunConfig:
     path = strategy_path(config.strategy.path)
     reload_changed(path.partition(":")[0])
     parameters = complete_parameters(load_strategy(path), config.strategy.parameters)
-    if Currency.from_str(config.venue.currency, strict=True) is None:
-        raise ConfigError(f"currency {config.venue.currency} is not one that Nautilus knows")
     strategy = config.strategy.model_copy(update={"path": path, "parameters": parameters})
-    completed = config.model_copy(update={"strategy": strategy, "data": complete_data(config.data, home)})
+    completed = complete_around(config.model_copy(update={"strategy": strategy}), home)
     require_account(completed)
     return completed
+
+
+def complete_around(config: RunConfig, home: Path) -> RunConfig:
+    """All but the strategy and its parameters. Raises ConfigError and AmbiguousError."""
+    if Currency.from_str(config.venue.currency, strict=True) is None:
+        raise ConfigError(f"currency {config.venue.currency} is not one that Nautilus knows")
+    return config.model_copy(update={"data": complete_data(config.data, home)})
 
 
 def complete_data(data: DataConfig, home: Path) -> DataConfig:

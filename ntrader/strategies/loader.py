@@ -23,7 +23,14 @@ from nautilus_trader.config import StrategyConfig
 from nautilus_trader.trading.strategy import Strategy
 
 from ntrader.config import plain_number
-from ntrader.errors import BrokenStrategyError, ConfigError, NtraderError, StrategyError, UnknownStrategyError
+from ntrader.errors import (
+    BrokenStrategyError,
+    ConfigError,
+    NtraderError,
+    RefusedParametersError,
+    StrategyError,
+    UnknownStrategyError,
+)
 from ntrader.sources import remember
 from ntrader.strategies.registry import identity
 
@@ -33,6 +40,8 @@ if TYPE_CHECKING:
 
 # Filled in by ntrader for each run; everything else a config class declares is a parameter.
 _GIVEN = {"instrument_id", "bar_type"}
+# How msgspec names the field that does not fit.
+_PATH = " - at $"
 _BASE = set(StrategyConfig.__struct_fields__)
 
 
@@ -98,7 +107,8 @@ def complete_parameters(strategy: StrategyClass, given: dict[str, Any]) -> dict[
     """All parameters as plain JSON data: the given ones validated, the others at their defaults.
 
     Equal values come out equal, however they were written: 2 for a float is 2.0, "0.50" for a Decimal is "0.5".
-    Raises ConfigError for an unknown, missing or unfit parameter.
+    Raises ConfigError for an unknown, missing or unfit parameter, RefusedParametersError where the strategy's own
+    checks refuse them.
     """
     known = [field.name for field in strategy.fields]
     unknown = [name for name in given if name not in known]
@@ -220,9 +230,14 @@ def _convert(strategy: StrategyClass, given: dict[str, Any], instrument_id: str,
     try:
         return msgspec.convert(values, type=strategy.config, dec_hook=_decode)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{strategy.name}: {_problem(str(error), given)}") from None
+        said = str(error).replace("`", "")
+        # What `__post_init__` raises is of no single field.
+        kind = ConfigError if _PATH in said else RefusedParametersError
+        raise kind(f"{strategy.name}: {_problem(said, given)}") from None
     except Exception as error:  # from the config class's own checks
-        raise ConfigError(f"{strategy.name}: its parameters raised {type(error).__name__}: {error}") from error
+        raise RefusedParametersError(
+            f"{strategy.name}: its parameters raised {type(error).__name__}: {error}"
+        ) from error
 
 
 def _decode(kind: type, value: Any) -> Any:
@@ -233,7 +248,7 @@ def _decode(kind: type, value: Any) -> Any:
 
 def _problem(message: str, given: dict[str, Any]) -> str:
     """msgspec's `Expected int, got str - at $.fast_period` with the parameter's name and value."""
-    text, _, where = message.replace("`", "").partition(" - at $.")
+    text, _, where = message.partition(f"{_PATH}.")
     if not where:
         return text
     if where in given:

@@ -13,8 +13,10 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +25,21 @@ from ntrader.data.bars import Bars
 from ntrader.data.fingerprint import data_fingerprint
 from ntrader.data.load import load_bars
 from ntrader.engine import Events, build_events, identity, simulate_events
+from ntrader.errors import RefusedParametersError
 from ntrader.execution import carry_out
 from ntrader.fingerprints import code, documents, fingerprints
-from ntrader.resolve import complete, complete_data, require_account
+from ntrader.resolve import complete_around, complete_data, require_account
 from ntrader.results import Execution, Fingerprints, Inputs
 from ntrader.sources import reload_changed
-from ntrader.strategies.loader import complete_parameters, load_strategy, parameters_of, sends_only_market_orders
+from ntrader.strategies.loader import (
+    StrategyClass,
+    complete_parameters,
+    load_strategy,
+    parameters_of,
+    sends_only_market_orders,
+)
 from ntrader.strategies.registry import strategy_path
-from ntrader.sweeps.axes import Choices
+from ntrader.sweeps.axes import Axis, Choices
 from ntrader.sweeps.config import SweepConfig, build_sweep
 from ntrader.sweeps.points import Planned, Point, check_sweep, trial_config
 
@@ -38,6 +47,7 @@ from ntrader.sweeps.points import Planned, Point, check_sweep, trial_config
 _BARS_KEPT = 300_000
 # A probe is a short run: its time is proportional to its bars, and all but its start.
 _PROBE_BARS = 2_000
+_MOST_CORNERS = 64
 
 
 def prepare(raw: dict[str, Any], home: Path, origin: str = "the request") -> SweepConfig:
@@ -51,9 +61,8 @@ def prepare(raw: dict[str, Any], home: Path, origin: str = "the request") -> Swe
     strategy = load_strategy(path)
     known = [parameter.name for parameter in parameters_of(strategy)]
     given = {name: value for name, value in sweep.base.strategy.parameters.items() if name not in sweep.params}
-    # A required parameter may have its only values on an axis.
-    somewhere = {name: _first(axis) for name, axis in sweep.params.items() if name in known}
-    completed = complete_parameters(strategy, given | somewhere)
+    axes = {name: axis for name, axis in sweep.params.items() if name in known}
+    completed = _completed(strategy, given, axes)
     parameters = {name: value for name, value in completed.items() if name not in sweep.params}
     data = sweep.base.data
     if not (sweep.symbols or sweep.timeframes):
@@ -65,6 +74,20 @@ def prepare(raw: dict[str, Any], home: Path, origin: str = "the request") -> Swe
     sweep = _with_both_ends(sweep, home)
     check_sweep(sweep, known)
     return sweep
+
+
+def _completed(strategy: StrategyClass, given: dict[str, Any], axes: dict[str, Axis]) -> dict[str, Any]:
+    """All parameters, somewhere on the axes: a required one may have its only values there. Raises as
+    `complete_parameters` does, where the strategy refuses all corners of the space that are looked at."""
+    corners = product(*([_first(axis), _last(axis)] for axis in axes.values()))
+    refused = None
+    for corner in islice(corners, _MOST_CORNERS):
+        try:
+            return complete_parameters(strategy, given | dict(zip(axes, corner, strict=True)))
+        except RefusedParametersError as error:
+            refused = refused or error
+    assert refused is not None
+    raise refused
 
 
 def _with_both_ends(sweep: SweepConfig, home: Path) -> SweepConfig:
@@ -108,13 +131,16 @@ class Trials:
     def config(self, point: Point) -> RunConfig:
         """What `ntrader.resolve.complete` makes of the point laid over the base run, without doing all of it anew.
 
-        Raises ConfigError where a value does not fit.
+        Parameters that the strategy refuses together stay as they are: the trial fails, and says why. Raises
+        ConfigError where a value does not fit.
         """
         place = dataclasses.replace(point, number=0, values={}).place
         if place not in self._configs:
-            self._configs[place] = complete(trial_config(self._sweep.base, point), self._home)
+            self._configs[place] = complete_around(trial_config(self._sweep.base, point), self._home)
         shared = self._configs[place]
-        parameters = complete_parameters(self._strategy, self._sweep.base.strategy.parameters | point.values)
+        parameters = self._sweep.base.strategy.parameters | point.values
+        with suppress(RefusedParametersError):
+            parameters = complete_parameters(self._strategy, parameters)
         config = shared.model_copy(update={"strategy": shared.strategy.model_copy(update={"parameters": parameters})})
         require_account(config)
         return config
@@ -246,5 +272,9 @@ def _played_out(config: RunConfig) -> bool:
     return not sends_only_market_orders(config)
 
 
-def _first(axis: Any) -> Any:
+def _first(axis: Axis) -> Any:
     return axis.values[0] if isinstance(axis, Choices) else axis.low
+
+
+def _last(axis: Axis) -> Any:
+    return axis.values[-1] if isinstance(axis, Choices) else axis.high

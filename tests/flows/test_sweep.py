@@ -215,6 +215,16 @@ def test_a_trial_that_fails_is_a_failed_run_and_harms_no_other(environment: Sett
     assert [everything(environment, found[number]["run_id"]) for number in (0, 10)] == alone
 
 
+def test_what_the_strategy_refuses_together_is_a_failed_trial(environment: Settings) -> None:
+    outcome = run({"params": {"fast_period": [8, 5], "slow_period": [8, 13]}})
+    assert outcome.sweep.counts == Counts(success=3, failed=1)
+    first, *others = runs(environment, outcome.sweep.id)
+    assert (first["trial_number"], first["error_type"]) == (0, "RefusedParametersError")
+    assert first["error_message"] == "SMA Crossover: fast_period 8 must be below slow_period 8"
+    assert first["parameters"] == others[0]["parameters"] | {"slow_period": 8}
+    assert stored.failed_trials(environment, outcome.sweep.id)[0].reason == "exception"
+
+
 def test_failed_trials_can_be_run_again(environment: Settings, tmp_path: Path) -> None:
     marker = tmp_path / "mended"
     scripts = [{"3": "buy 10"}, {"3": "raise until mended"}, {"3": "raise"}]
@@ -262,6 +272,9 @@ def test_loading_bars_counts_for_no_trial(environment: Settings) -> None:
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "unknown parameter": ({"params": {"fast_perod": [3]}}, {}, "no parameter 'fast_perod'"),
     "empty axis": ({"params": {"fast_period": []}}, {}, "empty"),
+    "refused by the strategy at every point": (
+        {"params": {"fast_period": [20, 30], "slow_period": [10, 20]}}, {}, "20 must be below slow_period 10",
+    ),
     "value of a wrong type": ({"params": {"fast_period": [3, "x"]}}, {}, "fast_period"),
     "value twice": ({"params": {"fast_period": [3, 3.0]}}, {}, "3.0 twice"),
     "symbol twice": ({"symbols": ["AAPL", "AAPL"]}, {}, "AAPL twice"),

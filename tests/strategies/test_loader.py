@@ -12,7 +12,13 @@ import pytest
 
 from ntrader.config import RunRequest, sha256
 from ntrader.engine import simulate
-from ntrader.errors import BrokenStrategyError, ConfigError, StrategyError, UnknownStrategyError
+from ntrader.errors import (
+    BrokenStrategyError,
+    ConfigError,
+    RefusedParametersError,
+    StrategyError,
+    UnknownStrategyError,
+)
 from ntrader.fingerprints import code, documents
 from ntrader.resolve import resolve
 from ntrader.strategies.loader import build_strategy, complete_parameters, load_strategy, parameters_of
@@ -286,6 +292,16 @@ def test_a_parameter_inside_another_is_named_by_its_place(folder: Path) -> None:
 def test_any_error_of_a_configs_own_check_is_a_config_error(folder: Path, raised: str) -> None:
     with pytest.raises(ConfigError, match=rf"^S: its parameters raised {raised.partition('(')[0]}: '?x'?$"):
         complete(folder, f"size: int = 1\ndef __post_init__(self):\n    raise {raised}")
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [({"fast_period": 50}, RefusedParametersError), ({"fast_period": 0}, ConfigError), ({"fast": 1}, ConfigError)],
+)
+def test_what_fits_by_itself_and_not_together_is_told_apart(given: dict[str, Any], kind: type[ConfigError]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        complete_parameters(load_strategy(SMA), given)
+    assert type(caught.value) is kind
 
 
 @pytest.mark.parametrize(
