@@ -13,7 +13,22 @@ from typing import Annotated
 
 import typer
 
-from cli import canary, compare, data, db, doctor, history, reproduce, run, services, sql, strategy, sweep, watch
+from cli import (
+    canary,
+    compare,
+    data,
+    db,
+    doctor,
+    history,
+    reproduce,
+    run,
+    schedule,
+    services,
+    sql,
+    strategy,
+    sweep,
+    watch,
+)
 from cli.narrow import narrowed
 from cli.output import complain
 from ntrader.errors import (
@@ -61,6 +76,7 @@ app.command("watch")(watch.watch)
 app.command("verify")(reproduce.verify)
 app.command("canary")(canary.canary)
 app.add_typer(sweep.app, name="sweep")
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(history.app, name="history")
 app.command("compare")(compare.compare)
 app.add_typer(strategy.app, name="strategy")

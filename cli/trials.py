@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Axes that are no parameters.
 _OTHERS = ("symbol", "timeframe", "period")
 _TOP = 10
-_VALUES = 12
+_FEW, _VALUES = 4, 12
 _METRICS = ("total_return", "sharpe_ratio", "max_drawdown", "total_trades")
 
 
@@ -139,10 +139,14 @@ def _limits(search: dict[str, Any]) -> list[tuple[str, str]]:
     limits = [
         ("seed", str(search["seed"]) if search["sampler"] != "grid" else None),
         ("at most", f"{budget['trials']:,} trials" if budget.get("trials") else None),
-        ("at most", f"{duration(budget['wall'])} a sitting" if budget.get("wall") else None),
-        ("timeout", f"{duration(search['timeout'])} a trial" if search.get("timeout") else None),
+        ("at most", f"{_length(budget['wall'])} a sitting" if budget.get("wall") else None),
+        ("timeout", f"{_length(search['timeout'])} a trial" if search.get("timeout") else None),
     ]
     return [(name, value) for name, value in limits if value is not None]
+
+
+def _length(seconds: float) -> str:
+    return f"{seconds:g} s" if seconds < 60 else duration(seconds)
 
 
 def axis_text(axis: dict[str, Any]) -> str:
@@ -150,6 +154,8 @@ def axis_text(axis: dict[str, Any]) -> str:
     ((kind, value),) = axis.items()
     if kind == "range":
         first, last, step = value
+        if (last - first) // step < _FEW:
+            return ", ".join(map(str, range(first, last + step, step)))
         steps = "" if step == 1 else f" by {step}"
         return f"{first:,} to {last:,}{steps} ({(last - first) // step + 1:,} values)"
     if kind == "values":

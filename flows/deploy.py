@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 from prefect import get_client
-from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
@@ -19,6 +20,7 @@ from prefect.schedules import Cron, Schedule
 from prefect.types.entrypoint import EntrypointType
 from prefect.workers.process import ProcessWorker
 
+from tasks import schedules
 from tasks.pool import POOL
 
 _ENGINE: Final = " -m prefect.engine"
@@ -31,7 +33,9 @@ def deploy_all(python: str | None = None) -> list[str]:
     runs are started by that interpreter at once.
     """
     _ensure_pool(python)
-    return [_deploy(entry) for entry in yaml.safe_load(_file().read_text())["deployments"]]
+    names = [_deploy(entry) for entry in yaml.safe_load(_file().read_text())["deployments"]]
+    schedules.bring_up_to_date()
+    return names
 
 
 def _file() -> Path:
@@ -75,7 +79,7 @@ def _deploy(entry: dict[str, Any]) -> str:
         description=entry.get("description"),
         tags=entry.get("tags"),
         parameters=entry.get("parameters"),
-        schedules=None if _is_known(flow.name, entry["name"]) else _schedules(entry),
+        schedules=_schedules(flow.name, entry),
         concurrency_limit=_limit(entry),
         job_variables=entry["work_pool"].get("job_variables"),
         work_pool_name=POOL,
@@ -91,17 +95,17 @@ def _limit(entry: dict[str, Any]) -> ConcurrencyLimitConfig | None:
     return ConcurrencyLimitConfig(**limit) if limit else None
 
 
-def _schedules(entry: dict[str, Any]) -> list[Schedule]:
+def _schedules(flow: str, entry: dict[str, Any]) -> Sequence[DeploymentScheduleCreate | Schedule]:
+    """Those that the server has, where it knows the deployment: what is not sent along is forgotten there."""
+    with get_client(sync_client=True) as client, suppress(ObjectNotFound):
+        known = client.read_deployment_by_name(f"{flow}/{entry['name']}").schedules
+        return [
+            DeploymentScheduleCreate(
+                schedule=each.schedule, active=each.active, parameters=each.parameters, slug=each.slug
+            )
+            for each in known
+        ]
     return [
         Cron(each["cron"], timezone=each["timezone"], active=each.get("active", True))
         for each in entry.get("schedules", [])
     ]
-
-
-def _is_known(flow: str, name: str) -> bool:
-    with get_client(sync_client=True) as client:
-        try:
-            client.read_deployment_by_name(f"{flow}/{name}")
-        except ObjectNotFound:
-            return False
-        return True

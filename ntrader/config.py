@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -26,13 +26,16 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    SerializerFunctionWrapHandler,
     ValidationError,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
 from ntrader.data.bars import parse_timeframe
 from ntrader.errors import ConfigError
+from ntrader.forms import AMOUNT, DATE, FORM, STRATEGY
 from ntrader.yaml_file import read_yaml
 
 SCHEMA_VERSION: Final = 1
@@ -217,8 +220,15 @@ class RunConfig(FrozenModel):
         return canonical_json(self.snapshot())
 
 
-def _is_none(value: object) -> bool:
-    return value is None
+class FormModel(FrozenModel):
+    """What people fill in. Written out, it holds what was filled in and nothing else."""
+
+    model_config = FORM
+
+    @model_serializer(mode="wrap")
+    def _filled_in(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        blank: tuple[object, ...] = (None, [], {})
+        return {name: value for name, value in handler(self).items() if value not in blank}
 
 
 def _as_json(number: Decimal | None) -> int | float | str | None:
@@ -228,60 +238,58 @@ def _as_json(number: Decimal | None) -> int | float | str | None:
     return int(number) if number == number.to_integral_value() else float(number)
 
 
-def _asked(position: int, title: str, description: str, **schema: Any) -> Any:
-    """A setting that may be left out, and then is. `schema` is what a form asks for: one plain field, where the type
-    itself would make it a choice between several, one of them "None". Forms sort by `position`."""
+class RunRequest(FormModel):
+    """What to run: strategy, symbol and dates are enough, or a config file. What is filled in wins over the file, and
+    what is said nowhere has its default."""
 
-    def plain(generated: dict[str, Any]) -> None:
-        for key in ("anyOf", "default"):
-            generated.pop(key, None)
-        generated.update(schema, position=position)
-
-    return Field(default=None, title=title, description=description, json_schema_extra=plain, exclude_if=_is_none)
-
-
-class RunRequest(FrozenModel):
-    """Strategy, symbol and dates are enough; what is left empty has its default. A file, where one is named, says the
-    rest; what is filled in here wins."""
-
-    strategy: str | None = _asked(
-        1, "Strategy", "sma_crossover, mean_reversion, momentum, or an import path like my_package.mine:MyStrategy",
-        type="string",
-    )  # fmt: skip
-    symbol: str | None = _asked(2, "Symbol", "Instrument, such as AAPL; the sample has AAPL, GOOG, IBM, MSFT from"
-                                " 2005-03-01 to 2013-03-01", type="string")  # fmt: skip
-    start: Moment | None = _asked(3, "First day", "Included; empty for all there are", type="string", format="date")
-    end: Moment | None = _asked(4, "Last day", "Included; empty for all there are", type="string", format="date")
+    strategy: Annotated[str | None, STRATEGY] = Field(
+        default=None, description="Its key, its name, or the import path of your own: my_package.mine:MyStrategy"
+    )
+    symbol: str | None = Field(
+        default=None,
+        description="Instrument, such as AAPL; the sample has AAPL, GOOG, IBM, MSFT from 2005-03-01 to 2013-03-01",
+    )
+    start: Annotated[Moment | None, DATE] = Field(
+        default=None, title="First day", description="Included; blank: as far back as there are bars"
+    )
+    end: Annotated[Moment | None, DATE] = Field(
+        default=None, title="Last day", description="Included; blank: up to the newest bar"
+    )
     parameters: dict[str, Any] = Field(
         default_factory=dict,
         title="Strategy parameters",
-        description='Those that differ from the defaults, such as {"fast_period": 10, "slow_period": 50}',
-        json_schema_extra={"position": 5},
+        description='Those that differ from their defaults, such as {"fast_period": 10, "slow_period": 50}',
     )
-    initial_capital: Annotated[Decimal | None, PlainSerializer(_as_json, when_used="json")] = _asked(
-        6, "Initial capital", "In the account's currency; 100,000 if empty", type="number"
+    initial_capital: Annotated[Decimal | None, PlainSerializer(_as_json, when_used="json"), AMOUNT] = Field(
+        default=None, description="Cash at the start, in the account's currency; 100,000 by default"
     )
-    source: Source | None = _asked(
-        7, "Source of the bars", "auto, if empty: looks in sample and catalog", type="string",
-        enum=list(get_args(Source)),
-    )  # fmt: skip
-    timeframe: str | None = _asked(8, "Length of a bar", "1-DAY, 1-HOUR, 5-MINUTE; 1-DAY if empty", type="string")
-    fill_timing: Literal["next_open", "close"] | None = _asked(
-        9, "Fill timing", "A signal on a bar trades at the next bar's open (next_open, if empty) or at its own close",
-        type="string", enum=["next_open", "close"],
-    )  # fmt: skip
-    account_type: Literal["CASH", "MARGIN"] | None = _asked(
-        10, "Account", "CASH if empty; short positions need MARGIN", type="string", enum=["CASH", "MARGIN"]
+    timeframe: str | None = Field(
+        default=None, title="Length of a bar", description="1-DAY (the default), 1-HOUR, 5-MINUTE ..."
     )
-    venue: str | None = _asked(11, "Venue", "Of the instrument, such as XNAS; known by itself if empty", type="string")
-    data_path: str | None = _asked(12, "CSV file", "For source csv; a path on the worker's machine", type="string")
-    seed: int | None = _asked(13, "Seed", "Of whatever is random; 0 if empty", type="integer")
-    config_path: str | None = _asked(
-        14, "Config file", "A YAML file such as config/strategies/sma_crossover.yaml, on the worker's machine",
-        type="string",
-    )  # fmt: skip
-    config: dict[str, Any] | None = _asked(
-        15, "Config", "What such a file would say, for a machine that does not have it", type="object"
+    fill_timing: Literal["next_open", "close"] | None = Field(
+        default=None,
+        description="A signal on a bar trades at the next bar's open (next_open, the default) or at its own close",
+    )
+    account_type: Literal["CASH", "MARGIN"] | None = Field(
+        default=None, description="CASH by default; selling short needs MARGIN"
+    )
+    source: Source | None = Field(
+        default=None, title="Source of the bars", description="By default looked for in the sample and the catalog"
+    )
+    venue: str | None = Field(default=None, description="Such as XNAS, where a symbol has more than one")
+    data_path: str | None = Field(
+        default=None, title="CSV file", description="For the source csv: a path on the machine that runs it"
+    )
+    seed: int | None = Field(default=None, description="Of everything random; 0 by default")
+    config_path: str | None = Field(
+        default=None,
+        title="Config file",
+        description="Such as config/strategies/sma_crossover.yaml, on the machine that runs it",
+    )
+    config: dict[str, Any] | None = Field(
+        default=None,
+        title="Contents of a config file",
+        description="Read in place of the file, which then need not be there; for settings that have no field above",
     )
 
 
@@ -340,15 +348,17 @@ def portable(request: RunRequest) -> RunRequest:
     data = raw.get("data")
     if isinstance(data, dict) and isinstance(data.get("path"), str):
         raw = {**raw, "data": {**data, "path": _whole_path(data["path"])}}
-    if request.initial_capital is not None:  # as text: a JSON number may round it
-        raw = {**raw, "initial_capital": plain_number(request.initial_capital)}
+    capital = request.initial_capital
+    if isinstance(_as_json(capital), str):  # where a form wants a number, this one would be rounded
+        raw, capital = {**raw, "initial_capital": _as_json(capital)}, None
     path = _whole_path(request.data_path) if request.data_path else None
-    return request.model_copy(update={"config": raw or None, "data_path": path, "initial_capital": None})
+    return request.model_copy(update={"config": raw or None, "data_path": path, "initial_capital": capital})
 
 
-def written_out(request: RunRequest) -> dict[str, Any]:
-    """What was asked for as plain JSON data, nothing else."""
-    return request.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+def written_out(request: FormModel) -> dict[str, Any]:
+    """What was filled in, as plain JSON data."""
+    found: dict[str, Any] = request.model_dump(mode="json")
+    return found
 
 
 def _whole_path(path: str) -> str:

@@ -1,4 +1,5 @@
-"""Columns of 64-bit numbers as PostgreSQL arrays and back, to the bit, without a Python object for each number.
+"""Columns of 64-bit numbers as PostgreSQL arrays and back, to the bit, without a Python object for each number; columns
+of words on their way there.
 
 PostgreSQL's binary form of a one-dimensional array is a header and then, for each element, its length and its bytes.
 """
@@ -6,6 +7,7 @@ PostgreSQL's binary form of a one-dimensional array is a header and then, for ea
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +19,10 @@ from psycopg.adapt import Buffer, Dumper
 
 _HEADER = struct.Struct(">iiIii")  # dimensions, has NULLs, element type, length, lower bound
 _EMPTY = struct.Struct(">iiI")
+_LENGTH = struct.Struct(">i")
 _INT8, _FLOAT8 = 20, 701
 _INT8_ARRAY, _FLOAT8_ARRAY = 1016, 1022
+_TEXT, _TEXT_ARRAY = 25, 1009
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,6 +30,13 @@ class Column:
     """An int64 or float64 array on its way to the database."""
 
     values: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Texts:
+    """Words on their way to the database: psycopg sends an empty list of them in text form, which COPY cannot read."""
+
+    values: Sequence[str]
 
 
 def steps(times: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -73,9 +84,23 @@ class ColumnDumper(Dumper):
         return _HEADER.pack(1, 0, kind, len(cells), 1) + cells.tobytes()
 
 
+class TextsDumper(Dumper):
+    """Registered with `register`."""
+
+    format = pq.Format.BINARY
+    oid = _TEXT_ARRAY
+
+    def dump(self, obj: Texts) -> Buffer:
+        if not obj.values:
+            return _EMPTY.pack(0, 0, _TEXT)
+        cells = [text.encode() for text in obj.values]
+        return _HEADER.pack(1, 0, _TEXT, len(cells), 1) + b"".join(_LENGTH.pack(len(cell)) + cell for cell in cells)
+
+
 def register(context: AdaptContext) -> None:
-    """Let this connection, or cursor, take a `Column` as a parameter."""
+    """Let this connection, or cursor, take a `Column` and `Texts` as parameters."""
     context.adapters.register_dumper(Column, ColumnDumper)
+    context.adapters.register_dumper(Texts, TextsDumper)
 
 
 def _native(kind: int) -> np.dtype[Any]:

@@ -105,13 +105,14 @@ def parse_url(url: str) -> str:
 
 
 def connect(
-    settings: Settings, *, autocommit: bool = True, user: str | None = None
+    settings: Settings, *, autocommit: bool = True, user: str | None = None, reading: bool = True
 ) -> psycopg.Connection[dict[str, Any]]:
-    """A connection for reading, rows as dicts, times in UTC; `user` replaces the one of the settings.
+    """A connection that plans as suits reading or writing; rows as dicts, times in UTC. `user` replaces the one of the
+    settings.
 
     Raises our own errors, each with the next step.
     """
-    parameters = _parameters(settings, reading=True) | ({"user": user} if user else {})
+    parameters = _parameters(settings, reading=reading) | ({"user": user} if user else {})
     try:
         return psycopg.connect(libpq.make_conninfo(**parameters), autocommit=autocommit, row_factory=dict_row)
     except psycopg.Error as error:
@@ -126,7 +127,8 @@ def _parameters(settings: Settings, *, reading: bool) -> dict[str, Any]:
 
 
 def session_options(settings: Settings, *, reading: bool = False) -> str:
-    """Reading forces custom plans: a generic one took 845 ms where the right index takes 0.2."""
+    """Reading forces custom plans: a generic one took 845 ms where the right index takes 0.2. Writing must not: the
+    check of each row that refers to a run would be planned anew, 0.2 ms where runs have so many indexes."""
     wanted = {"timezone": "UTC", "statement_timeout": str(settings.db_statement_timeout)}
     if reading:
         wanted |= {"plan_cache_mode": "force_custom_plan"} | PLANNER
@@ -271,7 +273,7 @@ def _begun(settings: Settings) -> tuple[psycopg.Connection[dict[str, Any]], Exit
         with suppress(psycopg.Error):
             return kept, _transaction(kept)
         kept.close()
-    connection = connect(settings, autocommit=False)
+    connection = connect(settings, autocommit=False, reading=False)
     try:
         return connection, _transaction(connection)
     except psycopg.Error as error:

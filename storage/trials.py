@@ -233,13 +233,10 @@ def _insert(cursor: psycopg.Cursor[Any], table: str, values: Sequence[dict[str, 
     """All of these rows have the same columns."""
     if not values:
         return
-    statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
-        sql.Identifier(table),
-        sql.SQL(", ").join(map(sql.Identifier, values[0])),
-        sql.SQL(", ").join([sql.Placeholder()] * len(values[0])),
-    )
+    columns = sql.SQL(", ").join(map(sql.Identifier, values[0]))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), columns)
     wrapped = ([Jsonb(each) if name in rows.JSON else each for name, each in row.items()] for row in values)
-    cursor.executemany(statement, wrapped)
+    rows.copy_rows(cursor, statement, wrapped)
 
 
 def _run(trial: Finished) -> dict[str, Any]:

@@ -111,10 +111,8 @@ def _printable(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    if text.strip() != text or text.startswith("@") or text.isdecimal():
-        raise ValueError(
-            f"{reprlib.repr(text)} is no name: sweeps have numbers and @last besides, and no blanks around"
-        )
+    if text.startswith("@") or text.isdecimal():
+        raise ValueError(f"{reprlib.repr(text)} is no name, but the number of a sweep, or @last")
     return _printable(text)
 
 

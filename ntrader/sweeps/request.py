@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from ntrader.config import FrozenModel, describe
+from ntrader.config import FormModel, describe
 from ntrader.errors import ConfigError
-from ntrader.forms import COUNT, DATE, FORM, choice
+from ntrader.forms import COUNT, DATE, choice
 from ntrader.sweeps.config import OBJECTIVES
-
-_BLANK: tuple[object, ...] = (None, [], {})
 
 
 def _length(written: object) -> object:
@@ -25,17 +23,7 @@ def _length(written: object) -> object:
 Length = Annotated[str, BeforeValidator(_length)]
 
 
-class _Blanks(FrozenModel):
-    """Written out, it holds what was filled in and nothing else."""
-
-    model_config = FORM
-
-    @model_serializer(mode="wrap")
-    def _filled_in(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in handler(self).items() if value not in _BLANK}
-
-
-class PeriodRequest(_Blanks):
+class PeriodRequest(FormModel):
     """A test period: a first and a last day, either of which may be blank, or a length up to the newest bar."""
 
     start: Annotated[Any, DATE] = Field(default=None, title="First day", description="Included")
@@ -45,14 +33,14 @@ class PeriodRequest(_Blanks):
     )
 
 
-class BudgetRequest(_Blanks):
+class BudgetRequest(FormModel):
     """When the sweep has done enough. A sampler other than grid needs a number of trials."""
 
     trials: Annotated[int | None, COUNT] = Field(default=None, description="Run at most so many")
     wall: Length | None = Field(default=None, title="Time", description="Stop after so long, such as 30m or 2h")
 
 
-class SearchRequest(_Blanks):
+class SearchRequest(FormModel):
     """What to vary and how to draw from it, laid over a file's section `sweep`. What is blank stays as it is there, or
     keeps its default."""
 

@@ -58,7 +58,7 @@ def test_a_sweep_says_what_it_is_and_what_it_searches(here: Here, environment: S
     assert pairs(section(answer.out, "Search space")) == [
         ("symbol", "TEST, OTHER"),
         ("period", "2020-01-01 to 2020-06-30, 2020-07-01 to the last bar"),
-        ("fast_period", "5 to 20 by 5 (4 values)"),
+        ("fast_period", "5, 10, 15, 20"),
         ("risk_percent", "0.5 to 3.0"),
         ("such that", "fast_period < slow_period"),
         ("seed", "7"),
@@ -73,7 +73,8 @@ def test_a_sweep_says_what_it_is_and_what_it_searches(here: Here, environment: S
     ("axis", "said"),
     [
         ({"range": [5, 50, 5]}, "5 to 50 by 5 (10 values)"),
-        ({"range": [3, -3, -2]}, "3 to -3 by -2 (4 values)"),
+        ({"range": [3, -3, -2]}, "3, 1, -1, -3"),
+        ({"range": [3, -5, -2]}, "3 to -5 by -2 (5 values)"),
         ({"range": [1, 1_000_000, 1]}, "1 to 1,000,000 (1,000,000 values)"),
         ({"values": [50, 100.5, "fast", True, None]}, "50, 100.5, fast, true, -"),
         ({"values": ["a\nb"]}, "a\\nb"),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ntrader.settings import Settings
 from storage import database
-from storage.arrays import Column, decode, register, steps, times
+from storage.arrays import Column, Texts, decode, register, steps, times
 from tests.factories import DAY, START
 
 Db = psycopg.Connection[dict[str, Any]]
@@ -42,6 +42,20 @@ def there_and_back(db: Db, column: NDArray[Any]) -> NDArray[Any]:
         db.execute(f"INSERT INTO cells ({name}) VALUES (%s)", [Column(column)])
         (row,) = db.execute(f"SELECT array_send({name}) AS data FROM cells").fetchall()
     return decode(row["data"])
+
+
+@given(words=st.lists(st.text(st.characters(exclude_characters="\x00", codec="utf-8")), max_size=20))
+@example(words=[])
+@example(words=["", "buy", "NULL", '{"a,b\\\\"}'])
+@hypothesis_settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_words_come_back_from_copy(db: Db, words: list[str]) -> None:
+    with db.transaction(force_rollback=True), db.cursor() as cursor:
+        db.execute("CREATE TEMP TABLE said (words text[] NOT NULL)")
+        with cursor.copy("COPY said FROM STDIN BINARY") as copy:
+            copy.write_row([Texts(words)])
+        (row,) = db.execute("SELECT words FROM said").fetchall()
+
+    assert row["words"] == words
 
 
 def bits(column: NDArray[Any]) -> list[int]:

@@ -667,6 +667,11 @@ def test_a_writing_session_is_set_up(at16: Settings) -> None:
         assert connection.execute(text("SHOW plan_cache_mode")).scalar() == "auto"
 
 
+def test_a_writing_session_without_sqlalchemy_is_set_up_alike(at16: Settings) -> None:
+    with database.writing(replace(at16, db_statement_timeout=1234)) as connection:
+        assert shown_by(connection, "TimeZone", "statement_timeout", "plan_cache_mode") == ["UTC", "1234ms", "auto"]
+
+
 @WAYS
 def test_options_and_names_of_the_url_are_kept(way: str, at16: Settings) -> None:
     query = "application_name=mine&options=-c%20work_mem%3D7MB%20-c%20statement_timeout%3D99"

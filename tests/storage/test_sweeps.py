@@ -70,7 +70,7 @@ def test_a_sweep_comes_back_as_it_was_written(shared: Settings) -> None:
     found = stored.get_sweep(shared, str(sweep_id))
     assert {name: getattr(found, name) for name in new.__slots__} == {n: getattr(new, n) for n in new.__slots__}
     assert found.counts == Counts(waiting=2)
-    assert (found.state, found.seconds, found.best_trial, found.verified) == ("interrupted", 0.0, None, None)
+    assert (found.state, found.seconds, found.best_trial, found.verified) == ("waiting", 0.0, None, None)
     assert stored.waiting_points(shared, sweep_id, -1, 10) == points
     assert [row["run_key"] for row in table(shared, sweep_id)] == [each.run_key for each in plan]
 
@@ -157,10 +157,13 @@ def test_a_batch_that_two_processes_add_at_once_is_added_once(shared: Settings) 
     assert len(states(shared, sweep_id)) == 6
 
 
-def test_the_rest_of_a_batch_is_added(shared: Settings) -> None:
+def test_a_batch_that_does_not_follow_the_last_trial_is_not_added(shared: Settings) -> None:
     sweep_id = stored.create_sweep(shared, new_sweep(8), [[planned(0), planned(1)]])
-    assert stored.add_trials(shared, sweep_id, [planned(number) for number in range(4)], link=True) == 2
-    assert len(states(shared, sweep_id)) == 4
+    for first in (0, 1, 3):
+        batch = [planned(number) for number in range(first, first + 3)]
+        assert stored.add_trials(shared, sweep_id, batch, link=True) == 0
+    assert stored.add_trials(shared, sweep_id, [], link=True) == 0
+    assert len(states(shared, sweep_id)) == 2
 
 
 def test_waiting_trials_are_planned_anew_and_linked(shared: Settings) -> None:
@@ -205,7 +208,7 @@ def state(settings: Settings, sweep_id: int) -> str:
 
 def test_the_state_of_a_sweep(shared: Settings) -> None:
     sweep_id, chunk_id = written(shared, 2), uuid4()
-    assert state(shared, sweep_id) == "interrupted"
+    assert state(shared, sweep_id) == "waiting"
     trials.reserve(shared, sweep_id, chunk_id, owner(), Portion(1))
     assert state(shared, sweep_id) == "running"
     expire(shared, chunk_id)
