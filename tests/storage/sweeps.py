@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -36,13 +35,14 @@ def written(settings: Settings, count: int, *, keys: Sequence[str] = (), link: b
     new = sweeps.NewSweep(
         fingerprint=config.fingerprint, strategy_name="SMA Crossover", config_snapshot=config.snapshot(),
         objective=config.objective, direction=config.direction, sampler=config.sampler, trials=count, name=config.name,
+        rerun=not link,
     )  # fmt: skip
     named = [*keys, *(uuid4().hex for _ in range(count - len(keys)))]
     plan = [
         Planned(Point(number, {"fast_period": 5 * (number + 1)}), prints(key).run_key)
         for number, key in enumerate(named)
     ]
-    return sweeps.create_sweep(settings, replace(new, rerun=not link), [plan])
+    return sweeps.create_sweep(settings, new, [plan])
 
 
 def carried_out(settings: Settings, sweep_id: int, outcomes: Sequence[Outcome], *, keys: Sequence[str] = ()) -> None:
