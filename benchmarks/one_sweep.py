@@ -20,6 +20,7 @@ from flows.launch import launch_sweep
 from ntrader.config import RunRequest
 from ntrader.settings import Settings
 from ntrader.sweeps.axes import parse_param
+from ntrader.sweeps.request import SearchRequest
 from tasks.chunk import Watched
 from tasks.trials import LOADING, SAVING, ChunkReport
 
@@ -64,11 +65,9 @@ class Case:
         )  # fmt: skip
 
     @property
-    def search(self) -> dict[str, Any]:
-        axes = (
-            parse_param(f"{name}={axis}") for name, axis in (("fast_period", self.fast), ("slow_period", self.slow))
-        )
-        return {"params": {name: axis.canonical() for name, axis in axes}}
+    def search(self) -> SearchRequest:
+        axes = (parse_param(f"{name}={axis}") for name, axis in (("fast_period", self.fast), ("slow_period", self.slow)))
+        return SearchRequest(params={name: axis.canonical() for name, axis in axes})
 
     @property
     def words(self) -> list[str]:

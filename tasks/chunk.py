@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from ntrader.background import every
 from ntrader.errors import EngineKilledError, NtraderError
 from ntrader.settings import Settings
-from ntrader.worker import Worker
+from ntrader.worker import Worker, preload
 from storage import trials as stored
 from storage.leases import RENEW_SECONDS
 from storage.patience import patiently
@@ -31,6 +31,7 @@ class Watched:
     """A worker and what it is at, seen from the process that started it."""
 
     def __init__(self) -> None:
+        preload("tasks.trials")
         self.worker = Worker()
         self.stopped = threading.Event()
         # What it is at, and since when: read and written as one, for two threads look at it.
