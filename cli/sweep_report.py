@@ -72,6 +72,7 @@ def _facts(sweep: StoredSweep, outcomes: list[Outcome]) -> Facts:
     failed = Counter(outcome.reason for outcome in outcomes if outcome.state == "failed")
     return Facts(
         id=sweep.id,
+        name=sweep.name,
         config=build_sweep(sweep.config_snapshot, origin=f"sweep {sweep.id}"),
         strategy_name=sweep.strategy_name,
         state=sweep.state,

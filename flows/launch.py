@@ -261,13 +261,15 @@ def prefect_at(api_url: str) -> Iterator[None]:
 @contextmanager
 def _prefect_explained(settings: Settings) -> Iterator[None]:
     """What Prefect's client raises is its server's trouble, not a fault in the run."""
-    from httpx import HTTPError
+    from httpx import HTTPError, HTTPStatusError
 
     before = logging.raiseExceptions
     logging.raiseExceptions = False  # what could not be logged there is said by us, once
     try:
         yield
     except HTTPError as error:
+        if isinstance(error, HTTPStatusError) and error.response.status_code in server.NO_ENTRY:
+            raise server.login_wanted(settings.prefect_api_url or str(error.request.url)) from error
         where = settings.prefect_api_url or f"its log is {server.log_file(settings.home)}"
         raise ServiceError(f"the Prefect server failed: {error}", hint=f"Look there first: {where}.") from error
     finally:

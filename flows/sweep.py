@@ -126,9 +126,8 @@ def resume_sweep(
 @flow(name="sweep-shard", validate_parameters=True)
 def sweep_shard(
     sweep: str,
-    workers: int | None = None,
+    workers: Workers = None,
     keep_data: bool = True,
-    rerun: bool = False,
     seconds: float | None = None,
     expected: dict[str, str] | None = None,
 ) -> None:
@@ -138,18 +137,17 @@ def sweep_shard(
         sweep: Its number, its name, @last or @last~1.
         workers: Worker processes; by default one a core.
         keep_data: Whether to keep the bars, so that runs can be had again when they have been revised.
-        rerun: Whether trials of a learning sampler are run anew that have succeeded before.
         seconds: Begin no further trial after so long.
         expected: What must be found here, from whoever started the shard: the sweep's time and fingerprints.
     """
-    settings = ready()
-    with told_from_afar(), ended(LocalRunner(settings, workers or default_workers())) as crew:
-        opening = join_sweep(
-            settings, sweep, crew.processes, rerun=rerun, keep_data=keep_data, expected=expected,
-            flow_run_id=flow_run_id(),
-        )  # fmt: skip
-        label_flow_run(f"Shard of sweep {opening.sweep_id}", [f"sweep:{opening.sweep_id}"])
-        _Sitting(settings, opening, crew, seconds, keeps_time=False).work()
+    with told_from_afar():
+        settings = ready()
+        with ended(LocalRunner(settings, workers or default_workers())) as crew:
+            opening = join_sweep(
+                settings, sweep, crew.processes, keep_data=keep_data, expected=expected, flow_run_id=flow_run_id()
+            )
+            label_flow_run(f"Shard of sweep {opening.sweep_id}", [f"sweep:{opening.sweep_id}"])
+            _Sitting(settings, opening, crew, seconds, keeps_time=False).work()
 
 
 def with_workers(chosen: Any, workers: int | None) -> Any:

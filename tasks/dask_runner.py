@@ -77,14 +77,16 @@ class DaskRunner:
         return self._report(chunk_id, self._out.pop(chunk_id))
 
     def stop(self) -> None:
-        with suppress(Exception):  # whatever the cluster does not hear any more it finds out by itself
-            self._client.cancel([*self._out.values()], force=True)
-            self._client.run(dask_slot.stop, [*self._out], on_error="ignore")
-        for chunk_id in self._out:
-            self._give_back(chunk_id)
-        self._out.clear()
-        with suppress(Exception):
-            self._client.close(timeout=1)
+        try:
+            with suppress(Exception):  # what the cluster does not hear any more it finds out by itself
+                self._client.cancel([*self._out.values()], force=True)
+                self._client.run(dask_slot.stop, [*self._out], on_error="ignore")
+        finally:  # also where somebody does not want to wait so long
+            for chunk_id in self._out:
+                self._give_back(chunk_id)
+            self._out.clear()
+            with suppress(Exception):
+                self._client.close(timeout=1)
 
     def _report(self, chunk_id: UUID, future: Future[Any]) -> ChunkReport:
         from distributed import CancelledError, KilledWorker
@@ -94,7 +96,7 @@ class DaskRunner:
             answer = future.result(timeout=_RESULT_SECONDS)
         except (KilledWorker, Unanswered):
             patiently(lambda: stored.give_back(self._settings, chunk_id))
-            return ChunkReport(crashed=True)
+            return ChunkReport(crashed=True, stillborn=True)
         except CancelledError:  # the scheduler was lost, and with it every task
             patiently(lambda: stored.give_back(self._settings, chunk_id))
             return ChunkReport()

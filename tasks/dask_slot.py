@@ -5,6 +5,7 @@ Reaches neither Prefect nor Dask. Settings are this machine's: where its databas
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import threading
 import time
@@ -20,6 +21,7 @@ from tasks.trials import ChunkReport, Share, Sitting, require_same_sweep, told_f
 
 # An engine process that nobody has asked for anything for so long is ended.
 IDLE_SECONDS: Final = 300.0
+_GOODBYE_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +67,20 @@ def unfit() -> NtraderError | None:
     return None
 
 
-def stop(chunk_ids: list[UUID]) -> None:
-    """End these chunks now, and the engine processes that have nothing to do."""
+async def stop(chunk_ids: list[UUID]) -> None:
+    """End these chunks, which save what they have if they can do so in a moment, and the engine processes that have
+    nothing to do. Dask awaits it beside what else its worker has to do."""
     with _lock:
         _stopped.update(chunk_ids)
-        ended = [_active[chunk_id] for chunk_id in chunk_ids if chunk_id in _active]
-        ended += [idle.watched for idle in _idle]
+        busy = [_active[chunk_id] for chunk_id in chunk_ids if chunk_id in _active]
+        idle = [idle.watched for idle in _idle]
         _idle.clear()
-    for watched in ended:
+    for watched in busy:
+        watched.call_back()
+    deadline = time.monotonic() + _GOODBYE_SECONDS
+    while any(watched in _active.values() for watched in busy) and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+    for watched in busy + idle:
         watched.stop()
 
 

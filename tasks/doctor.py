@@ -7,7 +7,7 @@ from ntrader.settings import Settings, mask_url
 from storage import doctor
 from storage.doctor import Finding, Verdict
 from tasks import flow_runs, pool, reaper, server
-from tasks.prefect_api import PrefectApi
+from tasks.prefect_api import LoginWantedError, PrefectApi, has_login
 
 _TIMEOUT = 3.0
 
@@ -36,15 +36,23 @@ def _prefect(settings: Settings) -> Verdict:
 def _theirs(api_url: str) -> Verdict:
     try:
         server.require_answer(api_url)
+        return doctor.ok(f"Prefect{_version(api_url)} at {mask_url(api_url)}")
     except ServiceError as error:
         return doctor.wrong(error.message, error.hint or "")
-    return doctor.ok(f"Prefect{_version(api_url)} at {mask_url(api_url)}")
 
 
 def _version(api_url: str) -> str:
-    """` 3.8.8`; empty where the server does not say."""
-    found = PrefectApi(api_url, _TIMEOUT).release()
-    return f" {found}" if found else ""
+    """` 3.8.8`; empty where the server does not say. Raises LoginWantedError where it wants another login."""
+    try:
+        found = PrefectApi(api_url, _TIMEOUT).get("/admin/version")
+    except LoginWantedError:
+        # Prefect's own profile may have the login, or the key for its cloud, which are not looked up here.
+        if has_login():
+            raise
+        return ", which wants a login,"
+    except (ServiceError, ValueError):
+        return ""
+    return f" {found}" if isinstance(found, str) else ""
 
 
 def _flow_runs(settings: Settings) -> Verdict:

@@ -94,8 +94,8 @@ def reopen_sweep(
 
 @task(name="join-sweep", cache_policy=NO_CACHE)
 def join_sweep(
-    settings: Settings, reference: str, workers: int, *, rerun: bool, keep_data: bool,
-    expected: Mapping[str, str] | None, flow_run_id: UUID | None,
+    settings: Settings, reference: str, workers: int, *, keep_data: bool, expected: Mapping[str, str] | None,
+    flow_run_id: UUID | None,
 ) -> Opening:  # fmt: skip
     """The same beside others who are at work on it: nothing is planned anew, for they have planned it.
 
@@ -112,7 +112,7 @@ def join_sweep(
     if expected:
         require_same_versions(found.id, {name: getattr(sitting, name) for name in VERSIONS}, expected)
     trials.reclaim(settings, found.id)
-    return Opening(sitting, found.id, True, not rerun, _estimate(settings, sitting, workers))
+    return Opening(sitting, found.id, True, not found.rerun, _estimate(settings, sitting, workers))
 
 
 def take_up(settings: Settings, sitting: Sitting, *, link: bool) -> None:

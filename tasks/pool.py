@@ -102,14 +102,15 @@ def _environment(settings: Settings, api_url: str) -> dict[str, str]:
         "PREFECT_HOME": str(settings.home / "prefect"),
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "DO_NOT_TRACK": "1",
+        # What a flow run says is read in Prefect's pages, not in a terminal.
+        "PREFECT_LOGGING_LEVEL": "INFO",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",
         # Somebody waits: it asks for work every 2 seconds, not 10.
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         # Output to a file is held back otherwise, and the log would lag behind.
         "PYTHONUNBUFFERED": "1",
         # Prefect runs a script of its own that lies beside a module named `storage`, which would be taken for ours.
         "PYTHONSAFEPATH": "1",
-        "PREFECT_LOGGING_LEVEL": "INFO",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",
         "PREFECT_INTERNAL_LOGGING_LEVEL": "ERROR",
         "PREFECT_CLIENT_MAX_RETRIES": "10",
     }

@@ -82,10 +82,7 @@ class PrefectApi:
         if error.code == HTTPStatus.FORBIDDEN and "CSRF" in said:
             return _TokenWantedError(said)
         if error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            return ServiceError(
-                f"the Prefect server at {self._shown} wants another login",
-                hint="Set PREFECT_API_AUTH_STRING (user:password) or PREFECT_API_KEY.",
-            )
+            return LoginWantedError(self._shown)
         return ServiceError(f"the Prefect server at {self._shown} answered {error.code}: {said}")
 
     def _token(self) -> dict[str, str]:
@@ -96,6 +93,20 @@ class PrefectApi:
     @property
     def _shown(self) -> str:
         return mask_url(self.url) if "@" in self.url else self.url
+
+
+class LoginWantedError(ServiceError):
+    """The server lets nobody in without a login, or not with this one."""
+
+    def __init__(self, shown: str) -> None:
+        super().__init__(
+            f"the Prefect server at {shown} wants a login, or another one",
+            hint="Set PREFECT_API_AUTH_STRING to user:password, as it is in the server's PREFECT_SERVER_API_AUTH_STRING.",
+        )
+
+
+def has_login() -> bool:
+    return bool(_login())
 
 
 class _TokenWantedError(ServiceError):

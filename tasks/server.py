@@ -27,6 +27,7 @@ from ntrader.errors import ServiceError
 from ntrader.settings import Settings, mask_url
 from storage import local
 from tasks import processes
+from tasks.prefect_api import LoginWantedError
 from tasks.processes import Remembered, alone
 
 HOST = "127.0.0.1"
@@ -44,6 +45,8 @@ _DEFAULTS = {
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(30 * 24 * 3600),
 }
+# What a server answers who does not like the login.
+NO_ENTRY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _IPV6 = 6
 _HEALTH_TIMEOUT = 3.0
 _FOREIGN_TIMEOUT = 10.0
@@ -321,7 +324,7 @@ def require_answer(api_url: str) -> None:
             if answer.read(100).strip() == b"true":
                 return
     except urllib.error.HTTPError as error:
-        if error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        if error.code in NO_ENTRY:
             return
     except (OSError, ValueError) as error:
         raise ServiceError(
@@ -331,6 +334,10 @@ def require_answer(api_url: str) -> None:
     raise ServiceError(
         f"what answers at PREFECT_API_URL {shown} is not Prefect's API", hint="Its URL usually ends in /api."
     )
+
+
+def login_wanted(api_url: str) -> ServiceError:
+    return LoginWantedError(mask_url(api_url))
 
 
 def _remember(home: Path, pid: int, api_url: str, host: str = HOST) -> ServerState:

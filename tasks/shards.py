@@ -23,11 +23,12 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelling
 
 from ntrader import errors
-from ntrader.errors import ConfigError, NtraderError, RunError, ServiceError
+from ntrader.errors import NtraderError, RunError, ServiceError
 from ntrader.settings import Settings
 from ntrader.sweeps.runner import RunnerConfig
 from storage import sweeps as stored
 from storage.sweeps import Counts
+from tasks.deployments import DEPLOY_HINT, read_deployment
 from tasks.trials import ChunkReport, Share
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ class ShardRunner:
     """A deployment that can be run, and a pool whose workers take its runs."""
 
     def __init__(self, settings: Settings, config: RunnerConfig, workers: int | None, cores: int) -> None:
-        """`cores` are those of a machine, for what is expected. Raises ConfigError where there is no such deployment,
-        ServiceError where nobody would run it."""
+        """`cores` are those of a machine, for what is expected. Raises ServiceError where there is no such deployment,
+        or nobody who would run it."""
         self._settings = settings
         self._deployment = config.deployment
         self._workers = workers
@@ -92,7 +93,6 @@ class ShardRunner:
             "sweep": str(found.id),
             "workers": self._workers,
             "keep_data": sitting.keep_data,
-            "rerun": not opening.link,
             "expected": asdict(expected),
         }
         self._alive = self._answered = self._manned = time.monotonic()
@@ -105,9 +105,8 @@ class ShardRunner:
                 self._deployment, parameters=self._parameters | {"seconds": seconds}, as_subflow=True, timeout=0
             )
         except PrefectHTTPStatusError as error:
-            raise ConfigError(
-                f"deployment {self._deployment} cannot be run: {error}", hint="Deploy it again: prefect deploy --all"
-            ) from error
+            text = f"{self._deployment} was not started: {error}"
+            raise ServiceError(text, hint=f"Is it of another version of ntrader? {DEPLOY_HINT}") from error
         self._out[found.id] = found.name
         self._alive = time.monotonic()
 
@@ -163,7 +162,8 @@ class ShardRunner:
         if name is None or shard.id in self._dropped or state.is_completed():
             self._over.append(ChunkReport())
         elif state.is_crashed():
-            self._over.append(ChunkReport(crashed=True))
+            # No trial is to be blamed; where others get on, their news say so.
+            self._over.append(ChunkReport(crashed=True, stillborn=True))
         elif state.is_cancelled():
             raise RunError(f"shard {name} was cancelled")
         else:
@@ -210,7 +210,7 @@ class ShardRunner:
         for shard in shards:
             self._cancel(shard)
             del self._out[shard]
-            self._over.append(ChunkReport(crashed=left))
+            self._over.append(ChunkReport(crashed=left, stillborn=left))
         self._alive = time.monotonic()
 
     def _cancel(self, shard: UUID) -> None:
@@ -220,15 +220,9 @@ class ShardRunner:
 
 def _pool_of(deployment: str) -> str:
     with get_client(sync_client=True) as client:
-        try:
-            found = client.read_deployment_by_name(deployment)
-        except (ObjectNotFound, ValueError):
-            raise ConfigError(
-                f"the Prefect server has no deployment {deployment}",
-                hint="Make it: prefect deploy --all, in the project's folder.",
-            ) from None
+        found = read_deployment(client, deployment)
     if not found.work_pool_name:
-        raise ConfigError(f"deployment {deployment} belongs to no work pool", hint="Give it one, and deploy it again.")
+        raise ServiceError(f"deployment {deployment} belongs to no work pool", hint=DEPLOY_HINT)
     return found.work_pool_name
 
 
@@ -244,7 +238,7 @@ def _pool(name: str) -> _Pool:
 def _without_workers(pool: _Pool) -> ServiceError:
     return ServiceError(
         f"no worker of the work pool {pool.name} is online",
-        hint=f"Start one on each machine: prefect worker start --pool {pool.name}",
+        hint=f"Start one on each machine: `prefect worker start --pool {pool.name}`, or `ntrader up` for one here.",
     )
 
 

@@ -6,7 +6,7 @@ Used by the tests, and by docs/screenshots.py, which takes a picture at each `lo
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,12 +23,12 @@ def _no_look(_name: str) -> None:
 
 
 @contextmanager
-def browser_page(width: int = 1180, height: int = 760) -> Iterator[Page]:
-    """A page of a Chromium that is on this machine; it sees the loopback address and nothing else."""
+def browser_page(width: int = 1180, height: int = 760, arguments: Sequence[str] = ()) -> Iterator[Page]:
+    """A page of a Chromium that is on this machine; it sees the loopback address and files and nothing else."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(arguments))
         page = browser.new_page(viewport={"width": width, "height": height})
-        page.route(lambda url: "//127.0.0.1:" not in url, lambda route: route.abort())
+        page.route(lambda url: "//127.0.0.1:" not in url and not url.startswith("file:"), lambda route: route.abort())
         page.set_default_timeout(20_000)
         yield page
         browser.close()

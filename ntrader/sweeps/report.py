@@ -46,6 +46,7 @@ class Facts:
     trial once more, None where it was not."""
 
     id: int
+    name: str | None
     config: SweepConfig
     strategy_name: str
     state: str
@@ -65,7 +66,7 @@ class Facts:
 
     @property
     def title(self) -> str:
-        return f"Sweep {self.id}: {self.config.name}" if self.config.name else f"Sweep {self.id}"
+        return f"Sweep {self.id}: {self.name}" if self.name else f"Sweep {self.id}"
 
 
 @dataclass(frozen=True, slots=True)

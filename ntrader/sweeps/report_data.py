@@ -35,10 +35,20 @@ def report_document(facts: Facts, analysis: Analysis, runs: Mapping[int, TopRun]
 
 def _sweep(facts: Facts) -> dict[str, Any]:
     config = facts.config
-    names = ("id", "strategy_name", "state", "sampler_version", "seconds", "verified", "created_at", "finished_at")
+    names = (
+        "id",
+        "name",
+        "strategy_name",
+        "state",
+        "sampler_version",
+        "seconds",
+        "verified",
+        "created_at",
+        "finished_at",
+    )
     search = config.snapshot()["sweep"]
-    chosen = {name: getattr(config, name) for name in ("name", "objective", "direction", "sampler", "seed")}
-    return chosen | {name: getattr(facts, name) for name in names} | {"search": search}
+    chosen = {name: getattr(config, name) for name in ("objective", "direction", "sampler", "seed")}
+    return {name: getattr(facts, name) for name in names} | chosen | {"search": search}
 
 
 def _trial(one: Ranked, analysis: Analysis, run: TopRun | None) -> dict[str, Any]:

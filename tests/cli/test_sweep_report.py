@@ -29,9 +29,9 @@ def recorded(environment: Settings) -> int:
     planned = [Planned(point, _recorded(environment, point.number)) for point in points(sweep)]
     new = sweeps.NewSweep(
         sweep.fingerprint, "SMA Crossover", sweep.snapshot(), sweep.objective, sweep.direction, sweep.sampler,
-        len(planned), NAME,
+        len(planned), name=NAME,
     )  # fmt: skip
-    sweep_id = sweeps.create_sweep(environment, new, [planned], link=True)
+    sweep_id = sweeps.create_sweep(environment, new, [planned])
     with writing(environment) as connection:
         connection.execute("UPDATE trials SET state = 'failed', reason = 'timeout' WHERE trial_number = 10")
     return sweep_id

@@ -69,7 +69,7 @@ def pool_worker(deployed: str, prefect_api: str) -> Iterator[subprocess.Popen[by
         wait(lambda: online("ntrader"))
         yield process
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
+        process.wait(timeout=120)
 
 
 def online(pool: str) -> bool:
@@ -77,7 +77,7 @@ def online(pool: str) -> bool:
         return any(worker.status is WorkerStatus.ONLINE for worker in client.read_workers_for_work_pool(pool))
 
 
-def wait(condition: Callable[[], object], seconds: float = 120) -> None:
+def wait(condition: Callable[[], object], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -93,7 +93,7 @@ def kill_a_shard(settings: Settings) -> int:
     """The one whose engine is first seen with a trial in its hands. Its engine is a child of a child of it."""
     with connect(settings) as connection:
         held: list[dict[str, Any]] = []
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not held and time.monotonic() < deadline:
             time.sleep(0.02)
             held = connection.execute("SELECT lease_owner FROM trials WHERE state = 'running' LIMIT 1").fetchall()
@@ -110,7 +110,7 @@ def parent(pid: int) -> int:
 def test_nobody_works_there_yet(deployed: str, prefect_api: str, environment: Settings) -> None:
     with pytest.raises(ServiceError, match="no worker of the work pool ntrader is online") as error:
         ShardRunner(environment, SHARDS, None, 1)
-    assert error.value.hint == "Start one on each machine: prefect worker start --pool ntrader"
+    assert "prefect worker start --pool ntrader" in str(error.value.hint)
 
 
 def test_a_learning_sweep_in_shards_equals_one_here(pool_worker: Any, environment: Settings) -> None:
@@ -132,7 +132,7 @@ def test_a_learning_sweep_in_shards_equals_one_here(pool_worker: Any, environmen
 
 
 def test_there_is_no_such_deployment(prefect_api: str, environment: Settings) -> None:
-    with pytest.raises(ConfigError, match="no deployment sweep-shard/other"):
+    with pytest.raises(ServiceError, match="has no deployment sweep-shard/other"):
         ShardRunner(environment, RunnerConfig(kind="prefect", deployment="sweep-shard/other"), None, 1)
 
 
@@ -150,7 +150,7 @@ def join(settings: Settings, opening: Opening, **changes: str) -> Opening:
     created_at = get_sweep(settings, str(opening.sweep_id)).created_at.isoformat()
     expected = {"code": sitting.code, "engine": sitting.engine, "environment": sitting.environment} | changes
     return join_sweep.fn(
-        settings, str(opening.sweep_id), 1, rerun=False, keep_data=True,
+        settings, str(opening.sweep_id), 1, keep_data=True,
         expected={"created_at": created_at} | expected, flow_run_id=None,
     )  # fmt: skip
 

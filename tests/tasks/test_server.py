@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -97,6 +98,26 @@ def test_a_server_that_was_killed_is_started_again(own_home: Path) -> None:
     after = server.running_server(own_home)
     assert after is not None
     assert after.pid != before.pid
+
+
+def test_a_server_whose_starter_was_killed_is_found_by_the_next(own_home: Path) -> None:
+    server.stop_server(own_home)
+    file = own_home / "prefect" / "server.json"
+    starter = subprocess.Popen([sys.executable, "-c", ENSURE, str(own_home)], stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    starter.kill()
+    starter.communicate()
+    begun = json.loads(file.read_text())
+    assert server.running_server(own_home) is None
+    assert server.hung_server(own_home) is None
+
+    server.ensure_server(Settings(home=own_home))
+
+    after = server.running_server(own_home)
+    assert after is not None
+    assert (after.pid, after.process.owner) == (begun["pid"], begun["owner"])
 
 
 def test_it_stops_when_told_and_only_once(own_home: Path) -> None:
