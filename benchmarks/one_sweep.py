@@ -22,7 +22,7 @@ from ntrader.settings import Settings
 from ntrader.sweeps.axes import parse_param
 from ntrader.sweeps.request import SearchRequest
 from tasks.chunk import Watched
-from tasks.trials import LOADING, SAVING, ChunkReport
+from tasks.sitting import LOADING, SAVING, ChunkReport
 
 SIZING: dict[str, dict[str, Any]] = {"risk": {"risk_percent": 2.0}, "fixed": {"trade_size": 100}}
 CAPITAL = 1_000_000
@@ -66,7 +66,9 @@ class Case:
 
     @property
     def search(self) -> SearchRequest:
-        axes = (parse_param(f"{name}={axis}") for name, axis in (("fast_period", self.fast), ("slow_period", self.slow)))
+        axes = (
+            parse_param(f"{name}={axis}") for name, axis in (("fast_period", self.fast), ("slow_period", self.slow))
+        )
         return SearchRequest(params={name: axis.canonical() for name, axis in axes})
 
     @property

@@ -18,7 +18,7 @@ from ntrader.worker import Worker, preload
 from storage import trials as stored
 from storage.leases import RENEW_SECONDS
 from storage.patience import patiently
-from tasks.trials import COME_BACK, LOADING, ChunkReport, Share, Sitting
+from tasks.sitting import COME_BACK, LOADING, ChunkReport, Share, Sitting
 
 # Once may be the machine's doing; a trial that was alone and has done it again is the culprit.
 MOST_CRASHES: Final = 2
