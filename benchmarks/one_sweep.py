@@ -20,8 +20,9 @@ from flows.launch import launch_sweep
 from ntrader.config import RunRequest
 from ntrader.settings import Settings
 from ntrader.sweeps.axes import parse_param
+from ntrader.sweeps.request import SearchRequest
 from tasks.chunk import Watched
-from tasks.trials import LOADING, SAVING, ChunkReport
+from tasks.sitting import LOADING, SAVING, ChunkReport
 
 SIZING: dict[str, dict[str, Any]] = {"risk": {"risk_percent": 2.0}, "fixed": {"trade_size": 100}}
 CAPITAL = 1_000_000
@@ -64,11 +65,11 @@ class Case:
         )  # fmt: skip
 
     @property
-    def search(self) -> dict[str, Any]:
+    def search(self) -> SearchRequest:
         axes = (
             parse_param(f"{name}={axis}") for name, axis in (("fast_period", self.fast), ("slow_period", self.slow))
         )
-        return {"params": {name: axis.canonical() for name, axis in axes}}
+        return SearchRequest(params={name: axis.canonical() for name, axis in axes})
 
     @property
     def words(self) -> list[str]:

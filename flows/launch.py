@@ -20,7 +20,7 @@ from ntrader.errors import RunError, ServiceError
 from ntrader.settings import Settings
 from ntrader.signals import interruptible
 from ntrader.strategies.registry import strategy_path
-from ntrader.worker import default_worker
+from ntrader.worker import default_worker, preload
 from storage import migrations
 from storage.runs import StoredRun, find_by_run_key, get_runs
 from storage.sweeps import get_sweep
@@ -137,7 +137,7 @@ def launch_resumption(
 ) -> SweepOutcome:  # fmt: skip
     """Go on with a recorded sweep."""
     with interruptible():
-        default_worker().start()
+        _begin_loading()
         number = str(get_sweep(settings, reference).id)
         server.prepare_client(settings)
         from flows.sweep import resume_sweep, with_workers
@@ -161,12 +161,18 @@ def foresee_sweep(settings: Settings, request: RunRequest, search: SearchRequest
 
 def checked_sweep(settings: Settings, request: RunRequest, search: SearchRequest) -> SweepConfig:
     """The sweep that is asked for, complete. Raises ConfigError for what cannot be searched."""
-    default_worker().start()
+    _begin_loading()
     server.prepare_client(settings)
     from tasks.open_sweep import read
 
     progress.report("Checking the sweep")
     return read(settings, request, search.overrides())
+
+
+def _begin_loading() -> None:
+    """The engine, and what the workers of a sweep need besides."""
+    preload("tasks.trials")
+    default_worker().start()
 
 
 @contextmanager

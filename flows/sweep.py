@@ -34,7 +34,7 @@ from tasks.label import flow_run_id, label_flow_run
 from tasks.open_sweep import Opening, join_sweep, open_sweep, plan, read, reopen_sweep
 from tasks.publish_sweep import Publisher
 from tasks.run_trials import LocalRunner, Runner, default_workers, make_runner
-from tasks.trials import WAITING, ChunkReport, Share, told_from_afar
+from tasks.sitting import WAITING, ChunkReport, Share, told_from_afar
 
 # A chunk: long enough that a task run costs nothing beside it, short enough to lose little; longer and longer, so that
 # a large sweep stays within what Prefect's server and its pages can bear.

@@ -31,13 +31,20 @@ from ntrader.errors import EngineKilledError, NtraderError, RunError, StrategyEr
 
 Progress = Callable[[int, int], None]
 
-_PRELOAD = "ntrader.execution"
+_preloaded = ["ntrader.execution"]
+_LAST = "ntrader.frozen"
 _GOODBYE_SECONDS = 1.0
+
+
+def preload(module: str) -> None:
+    """Workers will need this module besides the engine: it is loaded once for all of them, if none has started yet."""
+    if module not in _preloaded:
+        _preloaded.append(module)
 
 
 def warm_up() -> None:
     """Begin loading the engine in the background, for the first worker to be ready sooner."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload([_PRELOAD])
+    multiprocessing.get_context("forkserver").set_forkserver_preload([*_preloaded, _LAST])
     _occupy_standard_files()
     # Starting the tracker unblocks Ctrl-C as a side effect: it must be there before Ctrl-C is blocked.
     resource_tracker.ensure_running()

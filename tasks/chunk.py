@@ -14,11 +14,11 @@ from uuid import UUID, uuid4
 from ntrader.background import every
 from ntrader.errors import EngineKilledError, NtraderError
 from ntrader.settings import Settings
-from ntrader.worker import Worker
+from ntrader.worker import Worker, preload
 from storage import trials as stored
 from storage.leases import RENEW_SECONDS
 from storage.patience import patiently
-from tasks.trials import COME_BACK, LOADING, ChunkReport, Share, Sitting
+from tasks.sitting import COME_BACK, LOADING, ChunkReport, Share, Sitting
 
 # Once may be the machine's doing; a trial that was alone and has done it again is the culprit.
 MOST_CRASHES: Final = 2
@@ -31,6 +31,7 @@ class Watched:
     """A worker and what it is at, seen from the process that started it."""
 
     def __init__(self) -> None:
+        preload("tasks.trials")
         self.worker = Worker()
         self.stopped = threading.Event()
         # What it is at, and since when: read and written as one, for two threads look at it.

@@ -17,7 +17,7 @@ from storage.patience import patiently
 from storage.sweeps import get_sweep
 from tasks import dask_slot
 from tasks.dask_slot import Job
-from tasks.trials import ChunkReport, Share
+from tasks.sitting import ChunkReport, Share
 
 if TYPE_CHECKING:
     from distributed import Client, Future

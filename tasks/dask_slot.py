@@ -17,7 +17,7 @@ from uuid import UUID
 from ntrader.errors import ConfigError, NtraderError
 from ntrader.settings import Settings, load_settings
 from tasks.chunk import Watched
-from tasks.trials import ChunkReport, Share, Sitting, require_same_sweep, told_from_afar
+from tasks.sitting import ChunkReport, Share, Sitting, require_same_sweep, told_from_afar
 
 # An engine process that nobody has asked for anything for so long is ended.
 IDLE_SECONDS: Final = 300.0

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import batched
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from prefect import task
@@ -24,12 +24,14 @@ from ntrader.sweeps.config import SweepConfig, grid_size, read_sweep
 from ntrader.sweeps.points import Planned, Point, points
 from ntrader.sweeps.standing import Estimate, estimate
 from ntrader.sweeps.tpe import TpeSampler
-from ntrader.sweeps.trials import Outlook
 from ntrader.worker import default_worker
 from storage import sweeps as stored
 from storage import trials
 from storage.sweeps import NewSweep, StoredSweep
-from tasks.trials import VERSIONS, Sitting, require_same_sweep, require_same_versions
+from tasks.sitting import VERSIONS, Sitting, require_same_sweep, require_same_versions
+
+if TYPE_CHECKING:
+    from ntrader.sweeps.trials import Outlook
 
 # So many points are planned at once: what passes between the processes stays small, however many trials there are.
 _SLICE = 1_000

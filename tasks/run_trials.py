@@ -16,7 +16,7 @@ from ntrader.settings import Settings
 from ntrader.sweeps.runner import RunnerConfig
 from tasks.chunk import Watched
 from tasks.open_sweep import Opening
-from tasks.trials import ChunkReport, Share, Sitting
+from tasks.sitting import ChunkReport, Share, Sitting
 
 Tell = Callable[[int, int], None]
 

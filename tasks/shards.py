@@ -29,7 +29,7 @@ from ntrader.sweeps.runner import RunnerConfig
 from storage import sweeps as stored
 from storage.sweeps import Counts
 from tasks.deployments import DEPLOY_HINT, read_deployment
-from tasks.trials import ChunkReport, Share
+from tasks.sitting import ChunkReport, Share
 
 if TYPE_CHECKING:
     from tasks.open_sweep import Opening

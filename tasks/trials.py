@@ -3,84 +3,38 @@
 from __future__ import annotations
 
 import signal
-import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 from uuid import UUID, uuid4
 
 from ntrader.config import RunConfig
-from ntrader.errors import BadDataError, ConfigError, DataError, NotFoundError, NtraderError, RunError
+from ntrader.errors import BadDataError, DataError, NtraderError, RunError
 from ntrader.metrics import measure
 from ntrader.results import Fingerprints, Inputs
 from ntrader.settings import Settings
-from ntrader.sweeps.config import SweepConfig
 from ntrader.sweeps.trials import Trials, peak_memory, trials_of
 from storage import trials as stored
 from storage.leases import owner
 from storage.patience import patiently
 from storage.rows import Failure, NewRun
-from storage.sweeps import get_sweep
-from storage.trials import Finished, Portion, Reserved
-
-# What a worker is at, where a trial's number would be.
-LOADING: Final = -1
-SAVING: Final = -2
-WAITING: Final = -3
-PREPARING: Final = -4
-
-# What every process that takes part in a sweep has in common.
-VERSIONS: Final = ("code", "engine", "environment")
-
-Tell = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Sitting:
-    """One opening of a sweep, and what its chunks have in common. `code`, `engine` and `environment` are the
-    fingerprints with which the trials were planned."""
-
-    session: str
-    sweep_id: int
-    sweep: SweepConfig
-    strategy_name: str
-    strategy_type: str
-    code: str
-    engine: str
-    environment: str
-    config_path: str | None = None
-    flow_run_id: UUID | None = None
-    keep_data: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """How much a chunk may take: a portion of the trials, and no further one after so many seconds."""
-
-    portion: Portion
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkReport:
-    """What became of a chunk. `busy` are the seconds that its trials took, `best` the best of the objective and its
-    trial, `memory` the largest size of the process in bytes. `crashed` says that the process died, `stillborn` that no
-    trial can be blamed for that; what is not `over` is news of one that goes on."""
-
-    saved: int = 0
-    failed: int = 0
-    busy: float = 0.0
-    best: tuple[float, int] | None = None
-    memory: int = 0
-    crashed: bool = False
-    over: bool = True
-    stillborn: bool = False
+from storage.trials import Finished, Reserved
+from tasks.sitting import (
+    COME_BACK,
+    LOADING,
+    PREPARING,
+    SAVING,
+    VERSIONS,
+    WAITING,
+    ChunkReport,
+    Share,
+    Sitting,
+    Tell,
+    require_same_versions,
+)
 
 
 @dataclass(slots=True)
@@ -91,8 +45,6 @@ class _Chunk:
     inputs: dict[str, Inputs] = field(default_factory=dict)
 
 
-# Sent by whoever watches: finish the trial at hand, save, and come back.
-COME_BACK: Final = signal.SIGUSR1
 _called_back = threading.Event()
 
 # Data of a session that this process has seen kept: to look once is enough.
@@ -150,31 +102,6 @@ def record_failure(settings: Settings, sitting: Sitting, chunk_id: UUID, number:
 _KINDS = {"timeout": "TrialTimeout", "memory": "OutOfMemory", "killed": "EngineKilledError"}
 
 
-@contextmanager
-def told_from_afar() -> Iterator[None]:
-    """Errors of ours say on which machine, and all they have to say in their message: it may be all that arrives."""
-    try:
-        yield
-    except NtraderError as error:
-        hint = f"\n{error.hint}" if error.hint else ""
-        error.message, error.hint = f"on {socket.gethostname()}: {error.message}{hint}", None
-        error.args = (error.message,)
-        raise
-
-
-def require_same_sweep(settings: Settings, sweep_id: int, created_at: datetime) -> None:
-    """Raises ConfigError where the database seen from here is another than the flow's."""
-    try:
-        found = get_sweep(settings, str(sweep_id))
-    except NotFoundError:
-        found = None
-    if found is None or found.created_at != created_at:
-        raise ConfigError(
-            f"sweep {sweep_id} is not in the database {settings.masked_database_url}",
-            hint="Give every machine the same DATABASE_URL, of a PostgreSQL that all of them reach.",
-        )
-
-
 def _run(home: Path, sitting: Sitting, reserved: list[Reserved], seconds: float, progress: Tell) -> _Chunk:
     trials = trials_of(sitting.session, sitting.sweep, home)
     chunk = _Chunk()
@@ -209,17 +136,6 @@ def _require_as_planned(sitting: Sitting, trial: Reserved, prints: Fingerprints,
         " was planned with",
         hint=f"Give every machine the same data; if they were revised, `ntrader sweep resume {sitting.sweep_id}`.",
     )
-
-
-def require_same_versions(sweep_id: int, here: Mapping[str, str], planned_with: Mapping[str, str]) -> None:
-    """Raises ConfigError naming which of code, engine and environment differ."""
-    moved = [name for name in VERSIONS if here[name] != planned_with[name]]
-    if moved:
-        raise ConfigError(
-            f"the {' and '.join(moved)} of this worker {'differs' if len(moved) == 1 else 'differ'} from what sweep"
-            f" {sweep_id} was planned with",
-            hint=f"Install the same versions on every machine, or `ntrader sweep resume {sweep_id}`.",
-        )
 
 
 def _finish(trials: Trials, sitting: Sitting, number: int, config: RunConfig, prints: Fingerprints) -> Finished:

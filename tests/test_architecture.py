@@ -117,6 +117,12 @@ def test_neither_does_looking_at_sweeps(environment: Settings) -> None:
     assert (json.loads(out)["sweep"]["id"], said) == (number, "0 ['numpy']")
 
 
+def test_the_flow_of_a_sweep_leaves_the_engine_to_its_workers() -> None:
+    program = f"import sys, flows.sweep; print([name for name in {HEAVY!r} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "['flows', 'tasks', 'prefect', 'numpy']\n"
+
+
 # Style and types
 
 

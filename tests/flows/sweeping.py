@@ -13,7 +13,7 @@ from storage.database import connect
 from storage.trials import Portion
 from tasks.chunk import Watched
 from tasks.open_sweep import open_sweep, read
-from tasks.trials import Share
+from tasks.sitting import Share
 
 # What differs between two executions of the same thing.
 _OWN = {"id", "run_id", "backtest_run_id", "created_at", "started_at", "finished_at", "execution_duration_seconds",

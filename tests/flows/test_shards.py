@@ -32,7 +32,7 @@ from storage.database import connect
 from storage.sweeps import all_trials, get_sweep
 from tasks.open_sweep import Opening, join_sweep, open_sweep, read
 from tasks.shards import ShardRunner, failure_of
-from tasks.trials import told_from_afar
+from tasks.sitting import told_from_afar
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = str(Path(sys.executable).parent / "prefect")
