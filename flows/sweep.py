@@ -180,7 +180,8 @@ def _finish(settings: Settings, opening: Opening, sitting: _Sitting, *, verify_b
     found = patiently(lambda: stored.get_sweep(settings, str(opening.sweep_id)))
     best = next(iter(_ranking(settings, found, 1)), None)
     patiently(lambda: stored.finish_sweep(settings, found.id, best.trial_number if best else None))
-    checked = _verified(settings, found.id, best) if verify_best and best else None
+    # A run that was there before has been verified by whoever ran it: the same sweep again runs nothing at all.
+    checked = _verified(settings, found.id, best) if verify_best and best and not best.linked else None
     done = patiently(lambda: stored.get_sweep(settings, str(found.id)))
     holds = checked.holds if checked and checked.verdict else None
     sitting.publisher.finish(settings, done, holds=holds)

@@ -120,7 +120,12 @@ def copy_rows(cursor: psycopg.Cursor[Any], statement: Query, values: Iterable[Se
 
 def _curve(row_id: int, result: RunResult) -> tuple[Any, ...]:
     curve = result.equity_curve
-    return (Int8(row_id), Int4(len(curve)), Column(steps(curve.times)), Column(curve.equity))
+    return (
+        Int8(row_id),
+        Int4(len(curve)),
+        Column(steps(curve.times)),
+        Column(np.asarray(curve.equity, dtype=np.float64)),
+    )
 
 
 def _fills(row_id: int, fills: Sequence[Fill]) -> tuple[Any, ...]:

@@ -23,7 +23,7 @@ def test_all_is_well(here: Here) -> None:
     lines = [line.split(maxsplit=1) for line in answer.out.splitlines()]
     assert lines[0] == ["Check", answer.out.splitlines()[0].split(maxsplit=1)[1]]
     assert "What to do" in answer.out.splitlines()[0]
-    assert len(lines) == 2 + 24
+    assert len(lines) == 2 + 26
     assert "\x1b" not in answer.out
 
 

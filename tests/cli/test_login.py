@@ -20,6 +20,8 @@ from storage.runs import list_runs
 from tasks import doctor, server
 from tests.cli.conftest import start
 
+pytestmark = pytest.mark.long
+
 LOGIN = "desk:a pass: word"
 RUN = ("run-backtest", "--strategy", "sma_crossover", "--symbol", "AAPL", "--start-date", "2010-01-01")
 
@@ -27,7 +29,7 @@ RUN = ("run-backtest", "--strategy", "sma_crossover", "--symbol", "AAPL", "--sta
 @pytest.fixture
 def guarded(home: Path, prefect_server: str, environment: Settings, tmp_path: Path) -> Iterator[str]:
     """A second server over the tables of the session's: only its API, which wants a login."""
-    port = server._free_port()
+    port = server._free_port(server.HOST, [0])
     url = f"http://{server.HOST}:{port}/api"
     variables = {
         **server._server_environment(home, url, local.conninfo(home, server.DATABASE)),

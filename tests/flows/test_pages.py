@@ -12,7 +12,7 @@ from storage.runs import list_runs
 from tasks import pool
 from tests import browser
 
-pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="there is no Chromium here")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(browser.CHROMIUM is None, reason="there is no Chromium here")]
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from ntrader.settings import Settings
 from storage.runs import list_runs
 from tests.cli.conftest import ROOT
 
+pytestmark = pytest.mark.long
+
 PACKAGES = ("cli", "flows", "tasks", "storage", "ntrader")
 DEPLOYMENTS = {
     "backtest/backtest": "flows.backtest.backtest",

@@ -34,6 +34,8 @@ from tasks.open_sweep import Opening, join_sweep, open_sweep, read
 from tasks.shards import ShardRunner, failure_of
 from tasks.sitting import told_from_afar
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = str(Path(sys.executable).parent / "prefect")
 REQUEST = RunRequest(strategy="sma_crossover", symbol="AAPL", source="sample", initial_capital="100000")

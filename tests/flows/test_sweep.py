@@ -404,5 +404,5 @@ def test_how_far_it_is_can_be_followed_here_and_in_prefect(environment: Settings
         artifacts = client.read_artifacts(
             artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id]))
         )
-    assert sorted(str(artifact.type) for artifact in artifacts) == ["progress", "table"]
+    assert sorted(str(artifact.type) for artifact in artifacts) == ["image", "markdown", "progress", "table"]
     assert next(artifact.data for artifact in artifacts if artifact.type == "progress") == 100

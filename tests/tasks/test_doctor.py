@@ -42,7 +42,7 @@ def test_one_that_hangs_is_named(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
         (tmp_path / "prefect").mkdir()
-        server._remember(tmp_path, process.pid, "http://127.0.0.1:1/api", has_answered=True)
+        server._remember(tmp_path, process.pid, "http://127.0.0.1:1/api")
         verdict = doctor._prefect(Settings(home=tmp_path))
     finally:
         process.kill()
