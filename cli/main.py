@@ -20,6 +20,7 @@ from cli import (
     db,
     doctor,
     history,
+    notify,
     reproduce,
     run,
     schedule,
@@ -84,6 +85,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(db.app, name="db")
 app.command("doctor")(doctor.doctor)
 app.command("sql")(sql.sql)
+app.add_typer(notify.app, name="notify")
 app.command("up")(services.up)
 app.command("status")(services.status)
 app.command("down")(services.down)

@@ -109,3 +109,7 @@ def _schedules(flow: str, entry: dict[str, Any]) -> Sequence[DeploymentScheduleC
         Cron(each["cron"], timezone=each["timezone"], active=each.get("active", True))
         for each in entry.get("schedules", [])
     ]
+
+
+if __name__ == "__main__":
+    print(*deploy_all(), sep="\n")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from prefect import flow
+from prefect import State, flow
+from prefect.states import Failed
 
 from flows.ready import ready
 from ntrader import progress
@@ -60,8 +62,10 @@ def verify(runs: list[str]) -> list[Checked]:
 
 
 @flow(name="verify-recent", validate_parameters=True)
-def verify_recent(last: int = 20) -> list[Checked]:
+def verify_recent(last: int = 20) -> list[Checked] | State[Any]:
     """Run the newest successful runs again; fail where one does not come out the same.
+
+    The flow run's state is then called Drifted, so that drift can be told from a failure of another kind.
 
     Args:
         last: How many of the newest.
@@ -71,12 +75,17 @@ def verify_recent(last: int = 20) -> list[Checked]:
     checked = verify([str(run.run_id) for run in found]) if found else []
     drifted = [each for each in checked if not each.holds]
     if drifted:
-        raise DriftError(
-            f"{len(drifted)} of {len(checked)} runs do not come out the same: "
-            + ", ".join(str(each.run_id)[:8] for each in drifted),
-            hint="`ntrader reproduce RUN` looks for the cause.",
-        )
+        return _drift(checked, drifted)
     return checked
+
+
+def _drift(checked: list[Checked], drifted: list[Checked]) -> State[Any]:
+    error = DriftError(
+        f"{len(drifted)} of {len(checked)} runs do not come out the same: "
+        + ", ".join(str(each.run_id)[:8] for each in drifted),
+        hint="`ntrader reproduce RUN` looks for the cause.",
+    )
+    return Failed(name="Drifted", message=f"{error.message}. {error.hint}", data=error)
 
 
 def check(settings: Settings, run: StoredRun) -> Checked:

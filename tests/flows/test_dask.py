@@ -153,6 +153,7 @@ def test_workers_with_other_data_are_refused(here: Cluster) -> None:
     assert outcome.sweep.counts.success == 10
 
 
+@pytest.mark.long
 def test_a_lost_worker_loses_nothing(here: Cluster, tmp_path: Path) -> None:
     """Dask gives its chunk to another worker, among them one that has come meanwhile."""
     command = start_sweep(here, tmp_path)
@@ -172,6 +173,7 @@ def test_a_lost_worker_loses_nothing(here: Cluster, tmp_path: Path) -> None:
     wait(lambda: alive(engines) == [], seconds=60)
 
 
+@pytest.mark.long
 def test_an_interrupted_sweep_leaves_nothing_running(here: Cluster, tmp_path: Path) -> None:
     command = start_sweep(here, tmp_path)
     wait((tmp_path / "begun").exists)

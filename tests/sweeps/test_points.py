@@ -112,6 +112,7 @@ def test_a_huge_grid_is_walked_without_being_built() -> None:
     assert [point.values["d"] for point in islice(grid(sweep), 3)] == [1, 2, 3]
 
 
+@pytest.mark.long
 def test_a_grid_that_fits_nowhere_in_sight_is_given_up() -> None:
     params = {"a": {"int_uniform": [1, 10**9]}, "b": {"int_uniform": [1, 10**9]}}
     sweep = build({"params": params, "constraints": "a > b and b > 10", "budget": {"trials": 3}})
