@@ -162,7 +162,8 @@ def loading(chunk: Chunk) -> float:
 
 
 def sweep(settings: Settings, case: Case, *, workers: int = PROCESSES, every: int = 0) -> Swept:
-    """Run the case; with `every` the memory of a worker is read each time it has done so many trials."""
+    """Run the case; with `every` the memory of a worker is read after the chunks with which it has done so many trials
+    more."""
     samples: list[tuple[int, dict[str, int]]] = []
     with watched(samples, every) as (chunks, verifying), metered(settings) as spent:
         began = time.perf_counter()
@@ -195,16 +196,17 @@ def watched(samples: list[tuple[int, dict[str, int]]], every: int) -> Iterator[t
 
         def hear(number: int, done: int) -> None:
             chunk.hear(number)
-            if every and number >= 0:
-                done_by[chunk.worker] = done_by.get(chunk.worker, 0) + 1
-                if done_by[chunk.worker] % every == 0:
-                    samples.append((done_by[chunk.worker], processes.memory(processes.pid_of(self.worker))))
             tell(number, done)
 
         try:
             chunk.report = run(self, settings, sitting, share, hear)
         finally:
             chunk.ended = time.perf_counter()
+        if every:
+            before = done_by.get(chunk.worker, 0)
+            done = done_by[chunk.worker] = before + chunk.report.saved
+            if done // every > before // every:
+                samples.append((done, processes.memory(processes.pid_of(self.worker))))
         return chunk.report
 
     def verify_and_note(*arguments: Any) -> Any:

@@ -14,7 +14,7 @@ from ntrader.engine import Events, Progress, build_events, identity, simulate_ev
 from ntrader.errors import RunError
 from ntrader.fingerprints import code, documents, fingerprints
 from ntrader.resolve import resolve
-from ntrader.results import Execution, Fingerprints, Inputs
+from ntrader.results import Execution, Fingerprints, Inputs, RunResult
 
 
 def run_key(request: RunRequest, home: Path) -> str:
@@ -53,11 +53,14 @@ def carry_out(config: RunConfig, events: Events, prints: Fingerprints, progress:
     """Over events that were built before, with the fingerprints of what goes in. Raises as `simulate_events` does, the
     errors with these fingerprints."""
     try:
-        result = simulate_events(config, events, progress)
+        return prove(simulate_events(config, events, progress), events.bars, prints)
     except RunError as error:
         error.fingerprints = prints
         raise
-    bars = events.bars
+
+
+def prove(result: RunResult, bars: Bars, prints: Fingerprints) -> Execution:
+    """What came out over these bars, with its digest, and the fingerprints of what went in."""
     return Execution(
         result=result,
         fingerprints=prints,

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,19 +46,20 @@ def measure(result: RunResult, annualization: int) -> Metrics:
     growth = cagr(points, calendar_days(daily.times))
     falls = drawdowns(points)
     drawdown = max_drawdown(falls)
+    spread = _spread(returns)
     return replace(
         _measure_trades(trade_pnl(result.trades)),
         total_return=total_return(points),
         final_balance=final_balance(daily),
         cagr=growth,
-        sharpe_ratio=sharpe_ratio(returns, annualization),
+        sharpe_ratio=_sharpe_ratio(spread, annualization),
         sortino_ratio=sortino_ratio(returns, annualization),
         max_drawdown=drawdown,
         max_drawdown_date=max_drawdown_date(falls, daily.times),
         calmar_ratio=calmar_ratio(growth, drawdown),
-        volatility=volatility(returns, annualization),
-        skewness=skewness(returns),
-        kurtosis=kurtosis(returns),
+        volatility=_volatility(spread, annualization),
+        skewness=_skewness(spread),
+        kurtosis=_kurtosis(spread),
         return_observations=len(returns),
     )
 
@@ -155,8 +156,7 @@ def volatility(returns: Floats, annualization: int) -> float | None:
 
     0.0 for returns that are all the same. None for fewer than two returns.
     """
-    deviation = _deviation(returns)
-    return None if deviation is None else _finite(deviation * math.sqrt(annualization))
+    return _volatility(_spread(returns), annualization)
 
 
 @_quiet
@@ -188,17 +188,14 @@ def max_drawdown_date(drawdowns: Floats, times: Times) -> int | None:
     return int(times[int(np.argmin(drawdowns)) - 1])
 
 
-@_quiet
 def skewness(returns: Floats) -> float | None:
     """Skewness of the daily returns, from population moments: m3 / m2 ** 1.5 (no small-sample correction).
 
     As the probabilistic and deflated Sharpe ratios want it; see `kurtosis`. None where `kurtosis` is.
     """
-    scores = _standard_scores(returns)
-    return None if scores is None else _finite(float(np.mean(scores * scores * scores)))
+    return _skewness(_spread(returns))
 
 
-@_quiet
 def kurtosis(returns: Floats) -> float | None:
     """Kurtosis of the daily returns, from population moments and *not* excess: m4 / m2 ** 2, a normal has 3.
 
@@ -207,23 +204,18 @@ def kurtosis(returns: Floats) -> float | None:
     returns must give Lo's (2002) 1 + SR ** 2 / 2 above T - 1, so gamma_4 is 3 there. SR is that of a single
     observation, `sharpe_ratio(returns, 1)`. None for fewer than two returns or returns all the same.
     """
-    scores = _standard_scores(returns)
-    return None if scores is None else _finite(float(np.mean(np.square(np.square(scores)))))
+    return _kurtosis(_spread(returns))
 
 
 # Return for risk
 
 
-@_quiet
 def sharpe_ratio(returns: Floats, annualization: int) -> float | None:
     """mean(r) / std(r) * sqrt(A), std with n - 1 in the denominator (Sharpe 1994, risk-free rate 0), a year.
 
     None for fewer than two returns or returns that are all the same.
     """
-    deviation = _deviation(returns)
-    if not deviation:
-        return None
-    return _finite(float(np.mean(returns)) / deviation * math.sqrt(annualization))
+    return _sharpe_ratio(_spread(returns), annualization)
 
 
 @_quiet
@@ -300,28 +292,57 @@ def _solvent(points: Floats) -> bool:
     return bool((points > 0).all() and np.isfinite(points).all())
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Spread:
+    """How returns lie around their mean: what four measures need, worked out once. `scores` are (r - mean) / population
+    std, whose powers stay in range where powers of the returns would not; there are none where `deviation`, with n - 1
+    in its denominator, is None (fewer than two or too large returns) or 0.0 (but rounding)."""
+
+    mean: float
+    deviation: float | None
+    scores: Floats
+
+
+_NO_SPREAD = _Spread(0.0, None, np.empty(0))
+
+
 @_quiet
-def _deviation(returns: Floats) -> float | None:
-    """Standard deviation (n - 1); 0.0 if it is but rounding; None for fewer than two or too large returns."""
-    if len(returns) < 2:
-        return None
-    return _finite(_above_noise(float(np.std(returns, ddof=1)), returns))
+def _spread(returns: Floats) -> _Spread:
+    observations = len(returns)
+    if observations < 2:
+        return _NO_SPREAD
+    # As numpy's own mean and std do it, to the bit.
+    mean = float(np.add.reduce(returns)) / observations
+    scores = returns - mean
+    variance = float(np.add.reduce(np.square(scores))) / (observations - 1)
+    deviation = _finite(_above_noise(math.sqrt(variance), returns))
+    if not deviation:
+        return _Spread(mean, deviation, np.empty(0))
+    scores /= deviation * math.sqrt((observations - 1) / observations)
+    return _Spread(mean, deviation, scores)
+
+
+def _volatility(spread: _Spread, annualization: int) -> float | None:
+    return None if spread.deviation is None else _finite(spread.deviation * math.sqrt(annualization))
+
+
+def _sharpe_ratio(spread: _Spread, annualization: int) -> float | None:
+    return _finite(spread.mean / spread.deviation * math.sqrt(annualization)) if spread.deviation else None
+
+
+@_quiet
+def _skewness(spread: _Spread) -> float | None:
+    scores = spread.scores
+    return _mean(scores * scores * scores)
+
+
+@_quiet
+def _kurtosis(spread: _Spread) -> float | None:
+    return _mean(np.square(np.square(spread.scores)))
 
 
 def _above_noise(spread: float, returns: Floats) -> float:
     return spread if spread > NOISE * (1 + float(np.max(np.abs(returns)))) else 0.0
-
-
-@_quiet
-def _standard_scores(returns: Floats) -> Floats | None:
-    """(r - mean) / population std: powers of these stay in range where powers of the returns would not."""
-    deviation = _deviation(returns)
-    if not deviation:
-        return None
-    observations = len(returns)
-    scores: Floats = returns - np.mean(returns)
-    scores /= deviation * math.sqrt((observations - 1) / observations)
-    return scores
 
 
 @_quiet

@@ -28,6 +28,7 @@ from typing import Any
 
 from ntrader import errors
 from ntrader.errors import EngineKilledError, NtraderError, RunError, StrategyError
+from ntrader.mark import Mark
 
 Progress = Callable[[int, int], None]
 
@@ -55,7 +56,9 @@ def warm_up() -> None:
 class Worker:
     """One process. Calls are serial; a call that outlives its process raises and the next one starts afresh."""
 
-    def __init__(self) -> None:
+    def __init__(self, mark: Mark | None = None) -> None:
+        """What is called in the process says by `note` what it is at, and `mark` shows it here."""
+        self._mark = mark
         self._one_call = threading.Lock()
         self._guard = threading.Lock()
         self._child: Future[_Child] | None = None
@@ -111,17 +114,19 @@ class Worker:
             if self._child is None or (self._child.done() and _is_over(self._child)):
                 self._child = Future()
                 # A start waits until the engine is loaded, with Ctrl-C blocked: not in a thread that has to hear it.
-                threading.Thread(target=_start, args=(self._child,), daemon=True, name="ntrader-worker-start").start()
+                threading.Thread(
+                    target=_start, args=(self._child, self._mark), daemon=True, name="ntrader-worker-start"
+                ).start()
             return self._child
 
 
 class _Child:
     """The process and the pipe to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, mark: Mark | None) -> None:
         self._pipe, theirs = connection.Pipe()
         self._reaping = threading.Lock()
-        self._process = _Process(target=_serve, args=(theirs,), daemon=True, name="ntrader-worker")
+        self._process = _Process(target=_serve, args=(theirs, mark), daemon=True, name="ntrader-worker")
         try:
             with _without_interrupts():
                 self._process.start()
@@ -221,21 +226,21 @@ def default_worker() -> Worker:
     return _default
 
 
-def _start(future: Future[_Child]) -> None:
+def _start(future: Future[_Child], mark: Mark | None) -> None:
     try:
-        future.set_result(_new_child())
+        future.set_result(_new_child(mark))
     except BaseException as error:
         future.set_exception(error)
 
 
-def _new_child() -> _Child:
+def _new_child(mark: Mark | None) -> _Child:
     warm_up()
     try:
-        return _Child()
+        return _Child(mark)
     except (OSError, EOFError):  # the server that forks has just died, and nobody had noticed yet
         time.sleep(_GOODBYE_SECONDS / 5)
         warm_up()
-        return _Child()
+        return _Child(mark)
 
 
 def _is_over(future: Future[_Child]) -> bool:
@@ -309,8 +314,19 @@ class _Answer:
             self._pipe.send_bytes(message)
 
 
-def _serve(pipe: Any) -> None:
+_mark: Mark | None = None
+
+
+def note(number: int) -> None:
+    """Say what this process is at; for nobody, where nobody watches."""
+    if _mark is not None:
+        _mark.write(number)
+
+
+def _serve(pipe: Any, mark: Mark | None) -> None:
     """The worker's main: answer requests until the parent closes the pipe or dies."""
+    global _mark
+    _mark = mark
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _print_to_stderr()
     _exit_with_parent()

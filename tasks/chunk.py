@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 from ntrader.background import every
 from ntrader.errors import EngineKilledError, NtraderError
+from ntrader.mark import Mark
 from ntrader.settings import Settings
 from ntrader.worker import Worker, preload
 from storage import trials as stored
@@ -32,10 +33,10 @@ class Watched:
 
     def __init__(self) -> None:
         preload("tasks.trials")
-        self.worker = Worker()
+        # The number of the trial it is at, or what else.
+        self._mark = Mark()
+        self.worker = Worker(self._mark)
         self.stopped = threading.Event()
-        # What it is at, and since when: read and written as one, for two threads look at it.
-        self._at = (LOADING, time.monotonic())
         self._overdue: int | None = None
 
     def call_back(self) -> None:
@@ -58,12 +59,11 @@ class Watched:
         """
         chunk_id = chunk_id or uuid4()
         killed_before = _out_of_memory_kills()
-        self._at = (LOADING, time.monotonic())
+        self._mark.write(LOADING)
 
         def on_progress(number: int, done: int) -> None:
             if self.stopped.is_set() and number == LOADING:  # the call began just after everything was to end
                 raise EngineKilledError("stopped")
-            self._at = (number, time.monotonic())
             tell(number, done)
 
         try:
@@ -90,7 +90,7 @@ class Watched:
                 stored.renew(settings, [chunk_id])
 
         def look() -> None:
-            number, since = self._at
+            number, since = self._mark.read()
             if number >= 0 and timeout is not None and time.monotonic() - since > timeout and self._overdue is None:
                 self._overdue = number
                 self.worker.kill()
@@ -106,7 +106,7 @@ class Watched:
         self, settings: Settings, sitting: Sitting, chunk_id: UUID, error: EngineKilledError, *, memory: bool
     ) -> ChunkReport:
         """Put in order what a dead worker left behind."""
-        number = self._at[0] if self._overdue is None else self._overdue
+        number = self._mark.read()[0] if self._overdue is None else self._overdue
         held = self._patiently(lambda: stored.reserved_by(settings, chunk_id))
         found = next((trial for trial in held if trial.number == number), None)
         if found is None:

@@ -22,6 +22,7 @@ LOADING: Final = -1
 SAVING: Final = -2
 WAITING: Final = -3
 PREPARING: Final = -4
+PROVING: Final = -5
 
 # What every process that takes part in a sweep has in common.
 VERSIONS: Final = ("code", "engine", "environment")

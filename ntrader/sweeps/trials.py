@@ -16,20 +16,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-from ntrader.config import RunConfig, canonical_json, sha256
+from ntrader.config import DataConfig, RunConfig, canonical_json, sha256
 from ntrader.data.bars import Bars
 from ntrader.data.fingerprint import data_fingerprint
 from ntrader.data.load import load_bars
 from ntrader.engine import Events, build_events, identity, simulate_events
 from ntrader.errors import RefusedParametersError
-from ntrader.execution import carry_out
+from ntrader.execution import prove
 from ntrader.fingerprints import code, documents, fingerprints
 from ntrader.resolve import complete_around, complete_data, require_account
-from ntrader.results import Execution, Fingerprints, Inputs
+from ntrader.results import Execution, Fingerprints, Inputs, RunResult
 from ntrader.sources import reload_changed
 from ntrader.strategies.loader import (
     StrategyClass,
@@ -149,9 +150,13 @@ class Trials:
         """Of a trial's run; loads its bars. Raises as `load_bars` does."""
         return fingerprints(config, self._material(config).fingerprint, self.documents)
 
-    def run(self, config: RunConfig, prints: Fingerprints) -> Execution:
-        """The trial's run; raises as `ntrader.execution.execute` does."""
-        return carry_out(config, self._events(config), prints)
+    def simulate(self, config: RunConfig) -> RunResult:
+        """What comes out of the trial's run; raises as `ntrader.execution.execute` does."""
+        return simulate_events(config, self._events(config))
+
+    def prove(self, result: RunResult, config: RunConfig, prints: Fingerprints) -> Execution:
+        """What `execute` makes of it."""
+        return prove(result, self._material(config).bars, prints)
 
     def is_warm(self, config: RunConfig) -> bool:
         """Whether all that its run needs is there."""
@@ -264,7 +269,12 @@ def _planned(trials: Trials, points: Iterable[Point]) -> Iterator[Planned]:
 
 def _place(config: RunConfig) -> str:
     """What trials that share their bars have in common."""
-    return canonical_json(config.data.model_dump(mode="json"))
+    return _written(config.data)
+
+
+@lru_cache(maxsize=4096)
+def _written(data: DataConfig) -> str:
+    return canonical_json(data.model_dump(mode="json"))
 
 
 def _played_out(config: RunConfig) -> bool:
