@@ -92,7 +92,7 @@ def sweep(
     with ended(make_runner(settings, runner or choose_runner(settings), workers)) as crew:
         opening = open_sweep(
             settings, config, crew.processes, config_path=request.config_path, rerun=rerun, keep_data=keep_data,
-            flow_run_id=flow_run_id(),
+            flow_run_id=flow_run_id(), get_ready=crew.get_ready,
         )  # fmt: skip
         sitting = _work(settings, opening, crew)
     return _finish(settings, opening, sitting, verify_best=verify_best)

@@ -18,8 +18,12 @@ _COMPUTING = ("nautilus-trader", "numpy", "pandas", "pyarrow", "msgspec")
 
 def fingerprints(config: RunConfig, data: str, documents: Mapping[str, str]) -> Fingerprints:
     """All five of a run whose bars have the fingerprint `data`; see `documents`."""
-    parts = {"config": sha256(config.canonical_json()), "data": data}
-    parts |= {name: sha256(text) for name, text in documents.items()}
+    return combined(config, data, {name: sha256(text) for name, text in documents.items()})
+
+
+def combined(config: RunConfig, data: str, others: Mapping[str, str]) -> Fingerprints:
+    """The same, where the fingerprints of the documents are known."""
+    parts = {"config": sha256(config.canonical_json()), "data": data, **others}
     return Fingerprints(**parts, run_key=sha256(canonical_json(parts)))
 
 

@@ -5,16 +5,19 @@ Reading uses psycopg alone, because a list command must not pay for an ORM; writ
 
 from __future__ import annotations
 
+import atexit
 import logging
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 import psycopg
 from psycopg import conninfo as libpq
+from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 
 from ntrader.errors import (
@@ -135,10 +138,15 @@ def session_options(settings: Settings, *, reading: bool = False) -> str:
     return " ".join(f"-c {name}={value}" for name, value in wanted.items())
 
 
+Idle = dict[Settings, list[psycopg.Connection[dict[str, Any]]]]
+
+_readers: Idle = {}
+
+
 @contextmanager
 def reading(settings: Settings) -> Iterator[psycopg.Connection[dict[str, Any]]]:
-    """A connection whose schema is current; errors inside come out as ours."""
-    with connect(settings) as connection:
+    """A connection whose schema is current, kept for the next time; errors inside come out as ours."""
+    with _reader(settings) as connection:
         try:
             if settings.embedded and schema_version(connection) != HEAD:
                 # Ours to migrate at first use, by whichever command comes first.
@@ -149,6 +157,30 @@ def reading(settings: Settings) -> Iterator[psycopg.Connection[dict[str, Any]]]:
             yield connection
         except psycopg.Error as error:
             raise translate(error, settings) from error
+
+
+@contextmanager
+def _reader(settings: Settings) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+    connection = _kept_reader(settings) or connect(settings)
+    try:
+        yield connection
+    except BaseException:
+        connection.close()
+        raise
+    if connection.info.transaction_status == TransactionStatus.IDLE:
+        _readers.setdefault(settings, []).append(connection)
+    else:
+        connection.close()
+
+
+def _kept_reader(settings: Settings) -> psycopg.Connection[dict[str, Any]] | None:
+    """One that is still alive: its server may have been restarted meanwhile."""
+    while (kept := _taken(_readers, settings)) is not None:
+        with suppress(psycopg.Error):
+            kept.execute("SELECT")
+            return kept
+        kept.close()
+    return None
 
 
 @contextmanager
@@ -247,7 +279,7 @@ def transaction(settings: Settings) -> Iterator[Connection]:
         raise DatabaseError(f"the database refused: {error}") from error
 
 
-_idle: dict[Settings, list[psycopg.Connection[dict[str, Any]]]] = {}
+_writers: Idle = {}
 
 
 @contextmanager
@@ -264,12 +296,12 @@ def writing(settings: Settings) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     except BaseException:
         connection.close()
         raise
-    _idle.setdefault(settings, []).append(connection)
+    _writers.setdefault(settings, []).append(connection)
 
 
 def _begun(settings: Settings) -> tuple[psycopg.Connection[dict[str, Any]], ExitStack]:
     """A connection in a transaction, and what ends it. One that was kept may have died: its server has restarted."""
-    while (kept := _kept(settings)) is not None:
+    while (kept := _taken(_writers, settings)) is not None:
         with suppress(psycopg.Error):
             return kept, _transaction(kept)
         kept.close()
@@ -281,9 +313,18 @@ def _begun(settings: Settings) -> tuple[psycopg.Connection[dict[str, Any]], Exit
         raise translate(error, settings, writing=True) from error
 
 
-def _kept(settings: Settings) -> psycopg.Connection[dict[str, Any]] | None:
+@atexit.register
+def close_idle() -> None:
+    """Close what is kept for the next time."""
+    for idle in (_readers, _writers):
+        for connection in chain.from_iterable(idle.values()):
+            connection.close()
+        idle.clear()
+
+
+def _taken(idle: Idle, settings: Settings) -> psycopg.Connection[dict[str, Any]] | None:
     try:
-        return _idle.setdefault(settings, []).pop()
+        return idle.setdefault(settings, []).pop()
     except IndexError:  # there is none, or another thread was faster
         return None
 

@@ -15,6 +15,7 @@ from ntrader.background import every
 from ntrader.errors import EngineKilledError, NtraderError
 from ntrader.mark import Mark
 from ntrader.settings import Settings
+from ntrader.sweeps.points import points
 from ntrader.worker import Worker, preload
 from storage import trials as stored
 from storage.leases import RENEW_SECONDS
@@ -38,6 +39,16 @@ class Watched:
         self.worker = Worker(self._mark)
         self.stopped = threading.Event()
         self._overdue: int | None = None
+
+    def get_ready(self, settings: Settings, sitting: Sitting) -> None:
+        """Have it prepare for trials of this sweep, from a thread that nobody waits for: the first chunk does, and
+        meets what goes wrong here itself."""
+
+        def prepare() -> None:
+            with suppress(NtraderError):
+                self.worker.call("tasks.trials:get_ready", settings, sitting, next(points(sitting.sweep)))
+
+        threading.Thread(target=prepare, daemon=True, name="ntrader-get-ready").start()
 
     def call_back(self) -> None:
         """Ask it to finish the trial at hand, save what it has, and begin nothing new."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
     from tasks.open_sweep import Opening
+    from tasks.sitting import Sitting
 
 _CONNECT_SECONDS: Final = 10.0
 # Workers of a cluster that has just been started, or that are started anew by whatever watches over them.
@@ -56,6 +57,9 @@ class DaskRunner:
             raise
         self.processes = self.width
         self._looked = self._last_worker = time.monotonic()
+
+    def get_ready(self, sitting: Sitting) -> None:
+        """Its processes are there, or start by themselves."""
 
     def begin(self, opening: Opening, tell: Callable[[int, int], None]) -> None:
         self._sitting = opening.sitting

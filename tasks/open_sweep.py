@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import batched
+from itertools import batched, chain, islice
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -33,11 +33,16 @@ from tasks.sitting import VERSIONS, Sitting, require_same_sweep, require_same_ve
 if TYPE_CHECKING:
     from ntrader.sweeps.trials import Outlook
 
-# So many points are planned at once: what passes between the processes stays small, however many trials there are.
+# So many points are planned at once: what passes between the processes stays small, however many trials there are. The
+# first ones tell whether anything has to be run at all.
 _SLICE = 1_000
+_FIRST_SLICE = 100
 _TRIES = 3
 # Seconds after which it is better to begin than to know.
 _LONGEST_PROBE = 10.0
+
+
+GetReady = Callable[[Sitting], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +68,15 @@ def read(settings: Settings, request: RunRequest, search: Mapping[str, Any]) -> 
 @task(name="open-sweep", cache_policy=NO_CACHE)
 def open_sweep(
     settings: Settings, sweep: SweepConfig, workers: int, *, config_path: str | None, rerun: bool, keep_data: bool,
-    flow_run_id: UUID | None,
+    flow_run_id: UUID | None, get_ready: GetReady | None = None,
 ) -> Opening:  # fmt: skip
-    """Write down the sweep and its trials, all or nothing; or take up the one that was left unfinished."""
+    """Write down the sweep and its trials, all or nothing; or take up the one that was left unfinished. `get_ready` is
+    called as soon as it is known that something is to be run."""
     found = stored.find_unfinished(settings, sweep.fingerprint, rerun=rerun)
     sitting = _sit_down(settings, sweep, config_path=config_path, keep_data=keep_data, flow_run_id=flow_run_id)
     if found is None:
         progress.report("Planning the trials")
-        sweep_id = _create(settings, sitting, rerun=rerun)
+        sweep_id = _create(settings, sitting, rerun, get_ready)
     else:
         sweep_id = found.id
         take_up(settings, replace(sitting, sweep_id=sweep_id), link=not rerun)
@@ -130,10 +136,11 @@ def take_up(settings: Settings, sitting: Sitting, *, link: bool) -> None:
 def plan(settings: Settings, sitting: Sitting, some: Iterable[Point]) -> list[Planned]:
     """Their run keys, worked out where the engine is loaded; once more where that process is killed."""
     again = Retrying(retry=retry_if_exception_type(EngineKilledError), stop=stop_after_attempt(_TRIES), reraise=True)
-    planned: list[Planned] = again(
-        default_worker().call, "ntrader.sweeps.trials:plan", sitting.session, sitting.sweep, settings.home, list(some)
+    wanted = list(some)
+    keys: list[str] = again(
+        default_worker().call, "ntrader.sweeps.trials:plan", sitting.session, sitting.sweep, settings.home, wanted
     )
-    return planned
+    return [Planned(point, key) for point, key in zip(wanted, keys, strict=True)]
 
 
 def foresee(settings: Settings, sweep: SweepConfig, workers: int) -> Estimate:
@@ -163,7 +170,7 @@ def _sit_down(
                    keep_data=keep_data)  # fmt: skip
 
 
-def _create(settings: Settings, sitting: Sitting, *, rerun: bool) -> int:
+def _create(settings: Settings, sitting: Sitting, rerun: bool, get_ready: GetReady | None) -> int:
     sweep = sitting.sweep
     new = NewSweep(
         fingerprint=sweep.fingerprint,
@@ -179,13 +186,18 @@ def _create(settings: Settings, sitting: Sitting, *, rerun: bool) -> int:
         sampler_version=sampler_version(sweep),
         flow_run_id=sitting.flow_run_id,
     )
-    return stored.create_sweep(settings, new, _plans(settings, sitting))
+    plans = _plans(settings, sitting)
+    first = next(plans, [])
+    if get_ready and first and (rerun or stored.count_known(settings, [each.run_key for each in first]) < len(first)):
+        get_ready(sitting)
+    return stored.create_sweep(settings, new, chain([first], plans))
 
 
 def _plans(settings: Settings, sitting: Sitting) -> Iterator[list[Planned]]:
     sweep = sitting.sweep
-    first = TpeSampler(sweep).ask() if sweep.sampler == "tpe" else points(sweep)
-    for some in batched(first, _SLICE):
+    wanted = iter(TpeSampler(sweep).ask() if sweep.sampler == "tpe" else points(sweep))
+    yield plan(settings, sitting, list(islice(wanted, _FIRST_SLICE)))
+    for some in batched(wanted, _SLICE):
         yield plan(settings, sitting, some)
 
 

@@ -30,6 +30,9 @@ class Runner(Protocol):
     width: int
     processes: int
 
+    def get_ready(self, sitting: Sitting) -> None:
+        """There will be trials of this sweep to run: whatever takes a while may begin."""
+
     def begin(self, opening: Opening, tell: Tell) -> None:
         """What follows is for this sweep; `tell(number, done)` says what a chunk is at, where that can be known."""
 
@@ -82,8 +85,17 @@ class LocalRunner:
         self._idle: list[Watched] = []
         self._over: queue.SimpleQueue[tuple[Watched, Any]] = queue.SimpleQueue()
 
+    def get_ready(self, sitting: Sitting) -> None:
+        self._start()
+        for watched in self._all:
+            watched.get_ready(self._settings, sitting)
+
     def begin(self, opening: Opening, tell: Tell) -> None:
         self._sitting, self._tell = opening.sitting, tell
+        if not self._all:
+            self._start()
+
+    def _start(self) -> None:
         self._all = [Watched() for _ in range(self.width)]
         self._idle = list(self._all)
         for watched in self._all:

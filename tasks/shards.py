@@ -33,6 +33,7 @@ from tasks.sitting import ChunkReport, Share
 
 if TYPE_CHECKING:
     from tasks.open_sweep import Opening
+    from tasks.sitting import Sitting
 
 _LOOK_SECONDS: Final = 2.0
 # Nobody holds a trial for so long: shards that say they run do not.
@@ -80,6 +81,9 @@ class ShardRunner:
         self._dropped: set[UUID] = set()
         self._over: deque[ChunkReport] = deque()
         self._looked = 0.0
+
+    def get_ready(self, sitting: Sitting) -> None:
+        """Its processes are there, or start by themselves."""
 
     def begin(self, opening: Opening, tell: Callable[[int, int], None]) -> None:
         found = stored.get_sweep(self._settings, str(opening.sweep_id))

@@ -19,9 +19,11 @@ from ntrader.errors import BadDataError, DataError, NtraderError, RunError
 from ntrader.metrics import measure
 from ntrader.results import Execution, Fingerprints, Inputs, Metrics, RunResult
 from ntrader.settings import Settings
+from ntrader.sweeps.points import Point
 from ntrader.sweeps.trials import Trials, peak_memory, trials_of
 from ntrader.worker import note
 from storage import trials as stored
+from storage.database import writing
 from storage.leases import owner
 from storage.patience import patiently
 from storage.rows import Failure, NewRun
@@ -123,6 +125,14 @@ def run_chunk(settings: Settings, sitting: Sitting, chunk_id: UUID, share: Share
     if saved:
         _kept.update((sitting.session, data) for data in chunk.inputs)
     return _report(sitting, [trial for trial in chunk.finished if trial.run.trial_number in saved])
+
+
+def get_ready(settings: Settings, sitting: Sitting, point: Point) -> None:
+    """Load and build what most trials need, before there are any to take."""
+    trials = trials_of(sitting.session, sitting.sweep, settings.home)
+    trials.warm(trials.config(point))
+    with writing(settings):
+        pass
 
 
 def record_failure(settings: Settings, sitting: Sitting, chunk_id: UUID, number: int, reason: str, text: str) -> None:

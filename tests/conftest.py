@@ -126,6 +126,4 @@ def dispose_engines() -> None:
     for engine in database._engines.values():
         engine.dispose()
     database._engines.clear()
-    for connection in itertools.chain(*database._idle.values()):
-        connection.close()
-    database._idle.clear()
+    database.close_idle()

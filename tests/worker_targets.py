@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ntrader.errors import DataNotFoundError, NtraderError, StrategyError
+from ntrader.worker import note
 
 
 class Told(Exception):
@@ -135,3 +136,13 @@ def sleep(marker: str) -> None:
 def leave_a_thread() -> int:
     threading.Thread(target=time.sleep, args=(600,)).start()
     return os.getpid()
+
+
+def note_number(number: int) -> int:
+    note(number)
+    return number
+
+
+def note_and_die(number: int, by: int) -> None:
+    note(number)
+    os.kill(os.getpid(), by)

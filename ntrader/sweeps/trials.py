@@ -12,7 +12,7 @@ import resource
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from ntrader.data.load import load_bars
 from ntrader.engine import Events, build_events, identity, simulate_events
 from ntrader.errors import RefusedParametersError
 from ntrader.execution import prove
-from ntrader.fingerprints import code, documents, fingerprints
+from ntrader.fingerprints import code, combined, documents
 from ntrader.resolve import complete_around, complete_data, require_account
 from ntrader.results import Execution, Fingerprints, Inputs, RunResult
 from ntrader.sources import reload_changed
@@ -42,7 +42,7 @@ from ntrader.strategies.loader import (
 from ntrader.strategies.registry import strategy_path
 from ntrader.sweeps.axes import Axis, Choices
 from ntrader.sweeps.config import SweepConfig, build_sweep
-from ntrader.sweeps.points import Planned, Point, check_sweep, trial_config
+from ntrader.sweeps.points import Point, check_sweep, trial_config
 
 # So many bars stay built: of a sweep over many symbols not those of all.
 _BARS_KEPT = 300_000
@@ -126,7 +126,8 @@ class Trials:
         self._strategy = load_strategy(sweep.base.strategy.path)
         self._sources = code(sweep.base.strategy.path)
         self.documents = documents(self._sources, identity())
-        self._configs: dict[str, RunConfig] = {}
+        self._prints = {name: sha256(text) for name, text in self.documents.items()}
+        self._configs: dict[tuple[object, ...], RunConfig] = {}
         self._materials: OrderedDict[str, _Material] = OrderedDict()
 
     def config(self, point: Point) -> RunConfig:
@@ -135,10 +136,10 @@ class Trials:
         Parameters that the strategy refuses together stay as they are: the trial fails, and says why. Raises
         ConfigError where a value does not fit.
         """
-        place = dataclasses.replace(point, number=0, values={}).place
-        if place not in self._configs:
-            self._configs[place] = complete_around(trial_config(self._sweep.base, point), self._home)
-        shared = self._configs[place]
+        series = point.symbol, point.timeframe, point.period
+        if series not in self._configs:
+            self._configs[series] = complete_around(trial_config(self._sweep.base, point), self._home)
+        shared = self._configs[series]
         parameters = self._sweep.base.strategy.parameters | point.values
         with suppress(RefusedParametersError):
             parameters = complete_parameters(self._strategy, parameters)
@@ -148,7 +149,7 @@ class Trials:
 
     def fingerprints(self, config: RunConfig) -> Fingerprints:
         """Of a trial's run; loads its bars. Raises as `load_bars` does."""
-        return fingerprints(config, self._material(config).fingerprint, self.documents)
+        return combined(config, self._material(config).fingerprint, self._prints)
 
     def simulate(self, config: RunConfig) -> RunResult:
         """What comes out of the trial's run; raises as `ntrader.execution.execute` does."""
@@ -236,9 +237,10 @@ def trials_of(session: str, sweep: SweepConfig, home: Path) -> Trials:
     return _sessions[session]
 
 
-def plan(session: str, sweep: SweepConfig, home: Path, points: Iterable[Point]) -> list[Planned]:
+def plan(session: str, sweep: SweepConfig, home: Path, points: Iterable[Point]) -> list[str]:
     """The run key of each point. Raises ConfigError or DataError for one that cannot be run."""
-    return list(_planned(trials_of(session, sweep, home), points))
+    trials = trials_of(session, sweep, home)
+    return [trials.fingerprints(trials.config(point)).run_key for point in points]
 
 
 def planned_with(session: str, sweep: SweepConfig, home: Path) -> dict[str, str]:
@@ -260,11 +262,6 @@ def peak_memory() -> int:
     """The largest resident size of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _planned(trials: Trials, points: Iterable[Point]) -> Iterator[Planned]:
-    for point in points:
-        yield Planned(point, trials.fingerprints(trials.config(point)).run_key)
 
 
 def _place(config: RunConfig) -> str:

@@ -504,6 +504,33 @@ def test_one_lost_while_idle_is_replaced_before_use(table: Settings, home: Path)
         assert connection.execute(text("SELECT pg_backend_pid()")).scalar_one() != pid
 
 
+def test_one_kept_for_reading_is_used_again(settings: Settings) -> None:
+    assert reading_pid(settings) == reading_pid(settings)
+
+
+def test_one_kept_for_reading_that_was_lost_is_replaced_before_use(settings: Settings, home: Path) -> None:
+    before = reading_pid(settings)
+    terminate(home, before)
+    assert reading_pid(settings) != before
+
+
+def test_one_that_is_being_read_from_is_nobody_elses(settings: Settings) -> None:
+    with database.reading(settings) as outer:
+        assert reading_pid(settings) != outer.info.backend_pid
+
+
+def test_one_that_failed_is_not_kept(settings: Settings) -> None:
+    with pytest.raises(DatabaseError, match="division"), database.reading(settings) as connection:
+        failed = connection.info.backend_pid
+        connection.execute("SELECT 1 / 0")
+    assert reading_pid(settings) != failed
+
+
+def reading_pid(settings: Settings) -> int:
+    with database.reading(settings) as connection:
+        return connection.info.backend_pid
+
+
 def test_one_lost_while_reading_is_transient(settings: Settings, home: Path) -> None:
     with (
         refused(TransientDatabaseError, "broke off|no connection", transient=True, hint=""),
