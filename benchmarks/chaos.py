@@ -1,6 +1,6 @@
 """A sweep whose processes are killed at random, beside the same sweep left in peace: is anything lost or doubled?
 
-    uv run python -m benchmarks.chaos [--kills 100] [--trials 400] [--seed 1] [--bars 2000] [--of worker,flow,...]
+    uv run python -m benchmarks.chaos [--kills 100] [--trials 400] [--seed 1] [--bars 6000] [--of worker,flow,...]
 
 Victims of `kill -9`, while `ntrader sweep run` works:
 
@@ -39,10 +39,11 @@ import psycopg
 import yaml
 
 from benchmarks.processes import children
+from benchmarks.same import compare
 from ntrader.errors import NtraderError
 from ntrader.settings import Settings, load_settings
 from storage import local, migrations
-from storage.database import conninfo, reading
+from storage.database import conninfo
 from tasks import server
 
 VICTIMS = ("worker", "flow", "server", "backend")
@@ -63,7 +64,7 @@ class Plan:
     kills: int
     trials: int
     seed: int = 1
-    bars: int = 2_000
+    bars: int = 6_000
     victims: tuple[str, ...] = VICTIMS
     longest_pause: float = 2.0
     workers: int = 2
@@ -123,8 +124,8 @@ class Chaos:
 
     def _step(self) -> None:
         self._keep_running()
-        self._wait_for_progress()
-        self._wait(self._random.uniform(0.0, self._plan.longest_pause))
+        behind = self._wait_for_progress()
+        self._wait(self._random.uniform(0.0, self._plan.longest_pause / (4 if behind else 1)))
         kind = self._random.choice(self._plan.victims)
         pid = self._victims[kind]()
         if pid is None:
@@ -134,14 +135,16 @@ class Chaos:
             self.verdict.killed[kind] += 1
             self._report(f"{sum(self.verdict.killed.values()):4} {kind:8} {pid:8}   {self._progress()}")
 
-    def _wait_for_progress(self) -> None:
-        """Kills are spread over the whole sweep; now and then one comes before anything has been done."""
+    def _wait_for_progress(self) -> bool:
+        """Kills are spread over the whole sweep; now and then one comes before anything has been done. Whether the
+        sweep is ahead of them."""
         share = sum(self.verdict.killed.values()) / self._plan.kills
         deadline = time.monotonic() + LONGEST_WAIT
         while self._random.random() > IMPATIENCE and self._own() and time.monotonic() < deadline:
             if self._done() / self._plan.trials > share:
-                return
+                return True
             self._wait(0.1)
+        return False
 
     def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -265,61 +268,7 @@ class Chaos:
         return self._done() == self._plan.trials
 
     def _progress(self) -> str:
-        return f"{self._done()} of {self._plan.trials} trials"
-
-
-def compare(peace: Settings, chaos: Settings, plan: Plan) -> list[str]:
-    """What is wrong with the sweep in `chaos`, beside the one in `peace`."""
-    expected, found = _table(peace), _table(chaos)
-    problems = [
-        f"trial {one['trial_number']} differs: {sorted(name for name in one if one[name] != other[name])}"
-        for one, other in zip(expected, found, strict=False)
-        if one != other
-    ]
-    if len(found) != plan.trials or len(expected) != plan.trials:
-        problems.append(f"{len(found)} trials, {len(expected)} without kills, {plan.trials} planned")
-    return problems + _doubled(chaos)
-
-
-def _table(settings: Settings) -> list[dict[str, Any]]:
-    """All that a trial is; how it came about is left out."""
-    with reading(settings) as connection:
-        return connection.execute(
-            "SELECT t.trial_number, t.point, t.state, t.reason, t.linked, t.run_key, r.run_key AS key_of_run,"
-            " r.result_digest, r.config_snapshot, r.parameters, to_jsonb(m) - 'backtest_run_id' - 'id' AS metrics,"
-            " c.equity, c.steps, f.prices, f.quantities FROM trials t"
-            " JOIN backtest_runs r ON r.id = t.run_id JOIN performance_metrics m ON m.backtest_run_id = r.id"
-            " JOIN equity_curves c ON c.backtest_run_id = r.id JOIN fills f ON f.backtest_run_id = r.id"
-            " ORDER BY t.sweep_id, t.trial_number"
-        ).fetchall()
-
-
-def _doubled(settings: Settings) -> list[str]:
-    """Each trial has one success, which is its own, and nobody works on one any more."""
-    checks = {
-        "sweeps": "SELECT count(*) - 1 FROM sweeps",
-        "trials without exactly one success": "SELECT count(*) FROM trials t WHERE 1 <> (SELECT count(*)"
-        " FROM backtest_runs r WHERE r.sweep_id = t.sweep_id AND r.trial_number = t.trial_number"
-        " AND execution_status = 'success')",
-        "runs of no trial": "SELECT count(*) FROM backtest_runs r WHERE execution_status = 'success' AND NOT EXISTS"
-        " (SELECT FROM trials t WHERE t.run_id = r.id)",
-        "runs that failed for another reason than kills": "SELECT count(*) FROM backtest_runs"
-        " WHERE execution_status <> 'success' AND error_type <> 'EngineKilledError'",
-        "trials that somebody holds": "SELECT count(*) FROM trials"
-        " WHERE chunk_id IS NOT NULL OR lease_owner IS NOT NULL",
-        "curves without a run": "SELECT (SELECT count(*) FROM equity_curves) - (SELECT count(*) FROM backtest_runs"
-        " WHERE execution_status = 'success')",
-        "runs whose bars are not kept": "SELECT count(*) FROM backtest_runs r WHERE NOT EXISTS"
-        " (SELECT FROM kept_data k WHERE k.data_fingerprint = r.data_fingerprint)",
-    }  # fmt: skip
-    problems = []
-    with reading(settings) as connection:
-        for what, query in checks.items():
-            row = connection.execute(query).fetchone()  # type: ignore[arg-type]
-            count = next(iter(row.values())) if row else 0
-            if count:
-                problems.append(f"{count} {what}")
-    return problems
+        return f"{self._done() or '?'} of {self._plan.trials} trials"
 
 
 def in_peace(settings: Settings, file: Path) -> None:
@@ -338,7 +287,7 @@ def under_fire(peace: Settings, chaos: Settings, plan: Plan, folder: Path, repor
     under = Chaos(chaos, plan, file, report)
     under.run()
     verdict = under.verdict
-    verdict.problems += compare(peace, chaos, plan)
+    verdict.problems += compare(peace, chaos, plan.trials)
     missing = plan.kills - sum(verdict.killed.values())
     if missing > 0:
         verdict.problems.append(f"the sweep was finished before the last {missing} kills")
@@ -350,7 +299,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--trials", type=int, default=400)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--bars", type=int, default=2_000)
+    parser.add_argument("--bars", type=int, default=6_000)
     parser.add_argument("--of", default=",".join(VICTIMS), help=f"Some of: {', '.join(VICTIMS)}.")
     given = parser.parse_args()
     plan = Plan(given.kills, given.trials, given.seed, given.bars, tuple(given.of.split(",")))
