@@ -1,6 +1,6 @@
 """A sweep whose processes are killed at random, beside the same sweep left in peace: is anything lost or doubled?
 
-    uv run python -m benchmarks.chaos [--kills 100] [--trials 400] [--seed 1] [--bars 2000] [--of worker,flow,...]
+    uv run python -m benchmarks.chaos [--kills 100] [--trials 400] [--seed 1] [--bars 4000] [--of worker,flow,...]
 
 Victims of `kill -9`, while `ntrader sweep run` works:
 
@@ -8,6 +8,10 @@ Victims of `kill -9`, while `ntrader sweep run` works:
     flow      `ntrader` itself; it is started again, by the same command or as `ntrader sweep resume`
     server    the local Prefect server; the next start of the flow brings up another
     backend   a connection's process of PostgreSQL: it breaks off all of its connections and recovers
+
+Who comes when is drawn with the seed, in fixed shares (of 100 kills 28, 27, 18 and 27). A kill comes at a random moment
+after the flow has got to work again, no earlier in the sweep than its turn, and counts where the process was alive
+before and is gone afterwards. Whoever is not there when drawn (no server, until the flow is started again) is put off.
 
 Afterwards the sweep is resumed until it is finished. A trial that was killed twice, the second time alone, counts as a
 killer and is failed: such trials are run again by `ntrader sweep retry --failed`. Then the whole table is compared:
@@ -20,6 +24,7 @@ Everything happens in an NTRADER_HOME of its own, which is gone at the end.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import random
 import shutil
@@ -39,10 +44,12 @@ import psycopg
 import yaml
 
 from benchmarks.processes import children
+from benchmarks.same import Comparison, compare
 from ntrader.errors import NtraderError
 from ntrader.settings import Settings, load_settings
 from storage import local, migrations
-from storage.database import conninfo, reading
+from storage.database import conninfo
+from storage.leases import is_dead
 from tasks import server
 
 VICTIMS = ("worker", "flow", "server", "backend")
@@ -50,8 +57,12 @@ COMMAND = [sys.executable, "-W", "ignore", "-c", "from cli.main import main; mai
 # Whoever is killed more often than this without an end in sight will not come to one.
 MOST_STARTS = 500
 LONGEST_WAIT = 60.0
-# At each look, of which there are ten a second.
-IMPATIENCE = 0.01
+# Now and then a kill comes before there is anything to do: while the flow is starting.
+IMPATIENCE = 0.1
+# The last kill comes when so much of the sweep is done.
+LAST = 0.8
+# Of so many kills in a row each kind has its share, and the first four are all different.
+SHARES = ("worker", "flow", "server", "backend", "worker", "flow", "backend", "worker", "flow", "server", "backend")
 
 Report = Callable[[str], None]
 
@@ -63,10 +74,17 @@ class Plan:
     kills: int
     trials: int
     seed: int = 1
-    bars: int = 2_000
+    bars: int = 4_000
     victims: tuple[str, ...] = VICTIMS
-    longest_pause: float = 2.0
+    longest_pause: float = 1.0
     workers: int = 2
+
+    def deck(self, drawn: random.Random) -> list[str]:
+        """Whom to kill, one after another."""
+        shares = itertools.cycle([kind for kind in SHARES if kind in self.victims])
+        deck = list(itertools.islice(shares, self.kills))
+        drawn.shuffle(deck)
+        return deck
 
     def search(self) -> dict[str, Any]:
         return {
@@ -87,10 +105,13 @@ class Verdict:
     """What was done, and whatever is wrong."""
 
     killed: Counter[str] = field(default_factory=Counter)
+    at_work: int = 0
     starts: int = 0
+    resumes: int = 0
     ends: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     accused: int = 0
+    comparison: Comparison | None = None
     problems: list[str] = field(default_factory=list)
 
 
@@ -103,43 +124,62 @@ class Chaos:
         self._file = file
         self._report = report
         self._random = random.Random(plan.seed)
+        self._deck = plan.deck(self._random)
         self._flow: subprocess.Popen[str] | None = None
         self._family: set[int] = set()
         self._victims = {"worker": self._worker, "flow": self._own, "server": self._server, "backend": self._backend}
         self.verdict = Verdict()
 
-    def run(self) -> int:
-        """Until all kills are done and the sweep is finished. The sweep's number."""
+    def run(self) -> None:
+        """Until all kills are done and the sweep is finished."""
         began = time.monotonic()
         try:
-            while sum(self.verdict.killed.values()) < self._plan.kills and not self._is_finished():
+            while self._killed() < self._plan.kills and not self._is_finished():
                 self._step()
-            self._report(f"{sum(self.verdict.killed.values())} kills done; now it is left in peace")
+            self._report(f"{self._killed()} kills done; now it is left in peace")
             self._let_finish()
         finally:
             self._end()
         self.verdict.seconds = time.monotonic() - began
-        return 1
 
     def _step(self) -> None:
         self._keep_running()
-        self._wait_for_progress()
+        self._wait_for_its_turn()
         self._wait(self._random.uniform(0.0, self._plan.longest_pause))
-        kind = self._random.choice(self._plan.victims)
-        pid = self._victims[kind]()
-        if pid is None:
+        found = self._next_victim()
+        if found is None:
             return
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-            self.verdict.killed[kind] += 1
-            self._report(f"{sum(self.verdict.killed.values()):4} {kind:8} {pid:8}   {self._progress()}")
+        kind, pid = found
+        at_work = self._is_at_work()
+        if not _killed(pid):
+            return
+        if kind in self._deck:
+            self._deck.remove(kind)
+        self.verdict.killed[kind] += 1
+        self.verdict.at_work += at_work
+        how_far = f"{self._done()} of {self._plan.trials} trials" + ("" if at_work else ", none of them running")
+        self._report(f"{self._killed():4} {kind:8} {pid:8}   {how_far}")
 
-    def _wait_for_progress(self) -> None:
-        """Kills are spread over the whole sweep; now and then one comes before anything has been done."""
-        share = sum(self.verdict.killed.values()) / self._plan.kills
+    def _next_victim(self) -> tuple[str, int] | None:
+        """The next in turn who is there. Where only a server is wanted, and there is none, the flow has to be started
+        again."""
+        for kind in dict.fromkeys([*self._deck, "flow"]):
+            pid = self._victims[kind]()
+            if pid is not None:
+                return kind, pid
+        return None
+
+    def _killed(self) -> int:
+        return sum(self.verdict.killed.values())
+
+    def _wait_for_its_turn(self) -> None:
+        """Kills are spread over the whole sweep, and come while there is work to be disturbed."""
+        due = LAST * self._killed() / self._plan.kills * self._plan.trials
+        if self._random.random() < IMPATIENCE:
+            return
         deadline = time.monotonic() + LONGEST_WAIT
-        while self._random.random() > IMPATIENCE and self._own() and time.monotonic() < deadline:
-            if self._done() / self._plan.trials > share:
+        while self._own() and time.monotonic() < deadline:
+            if self._done() >= due and self._is_at_work():
                 return
             self._wait(0.1)
 
@@ -157,8 +197,12 @@ class Chaos:
             raise SystemExit(f"{MOST_STARTS} starts, and no end of it")
         known = self.verdict.starts > 0 and self._exists()
         words = ["resume", "1"] if known and self._random.random() < 0.5 else ["run", str(self._file)]
+        self._launch(*words)
+
+    def _launch(self, *words: str) -> None:
         self._flow = self._start("sweep", *words)
         self.verdict.starts += 1
+        self.verdict.resumes += words[0] != "run"
 
     def _reap(self) -> None:
         """What a flow said that ended by itself; and all that it had started is gone with it."""
@@ -178,24 +222,23 @@ class Chaos:
         self._flow = None
 
     def _let_finish(self) -> None:
-        if self._flow is not None:
-            with suppress(subprocess.TimeoutExpired):
-                self._flow.wait(timeout=self._patience())
-            self._end()
-        for _ in range(5):
-            failed = self._count("failed")
-            if failed:
-                self.verdict.accused += failed
-                self._report(f"       {failed} trials were killed twice and are run again")
-            words = ("retry", "1", "--failed") if failed else ("resume", "1")
-            self._flow = self._start("sweep", *words)
-            self.verdict.starts += 1
+        for _ in range(6):
+            if self._flow is None:
+                self._launch(*self._going_on())
             self._wait(self._patience())
-            code = self._flow.poll()
-            self._reap()
+            code = self._flow.poll() if self._flow else None
+            self._end()
             if code == 0 and self._is_finished() and not self._count("failed"):
                 return
         self.verdict.problems.append("the sweep does not come to an end")
+
+    def _going_on(self) -> tuple[str, ...]:
+        failed = self._count("failed")
+        if not failed:
+            return "resume", "1"
+        self.verdict.accused += failed
+        self._report(f"       {failed} trials were killed twice and are run again")
+        return "retry", "1", "--failed"
 
     def _patience(self) -> float:
         return 120.0 + 2.0 * self._plan.trials
@@ -222,7 +265,9 @@ class Chaos:
         return self._flow.pid if self._flow is not None and self._flow.poll() is None else None
 
     def _worker(self) -> int | None:
-        found = [pid for pid in _descendants(self._flow.pid) if _lives(pid)] if self._flow is not None else []
+        if self._flow is None:
+            return None
+        found = [pid for pid in _descendants(self._flow.pid) if _lives(pid) and _runs_trials(pid)]
         return self._random.choice(found) if found else None
 
     def _server(self) -> int | None:
@@ -245,81 +290,34 @@ class Chaos:
         with psycopg.connect(conninfo(self._settings), autocommit=True) as connection:
             yield connection
 
-    def _ask(self, query: str) -> int:
-        """0 while the database is away."""
-        with suppress(NtraderError, psycopg.Error), self._asked() as connection:
-            row = connection.execute(query).fetchone()  # type: ignore[arg-type]
-            return int(row[0]) if row else 0
-        return 0
+    def _ask(self, query: str) -> list[Any]:
+        """The first column, as soon as the database answers."""
+        deadline = time.monotonic() + LONGEST_WAIT
+        while True:
+            try:
+                with self._asked() as connection:
+                    return [row[0] for row in connection.execute(query).fetchall()]  # type: ignore[arg-type]
+            except (NtraderError, psycopg.OperationalError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def _exists(self) -> bool:
-        return self._ask("SELECT count(*) FROM sweeps") > 0
+        return self._ask("SELECT count(*) FROM sweeps") != [0]
+
+    def _is_at_work(self) -> bool:
+        """Whether a living process holds a trial."""
+        owners = self._ask("SELECT DISTINCT lease_owner FROM trials WHERE state = 'running'")
+        return any(owner and not is_dead(owner) for owner in owners)
 
     def _done(self) -> int:
-        return self._ask("SELECT count(*) FROM trials WHERE state IN ('success', 'failed')")
+        return int(self._ask("SELECT count(*) FROM trials WHERE state IN ('success', 'failed')")[0])
 
     def _count(self, state: str) -> int:
-        return self._ask(f"SELECT count(*) FROM trials WHERE state = '{state}'")
+        return int(self._ask(f"SELECT count(*) FROM trials WHERE state = '{state}'")[0])
 
     def _is_finished(self) -> bool:
         return self._done() == self._plan.trials
-
-    def _progress(self) -> str:
-        return f"{self._done()} of {self._plan.trials} trials"
-
-
-def compare(peace: Settings, chaos: Settings, plan: Plan) -> list[str]:
-    """What is wrong with the sweep in `chaos`, beside the one in `peace`."""
-    expected, found = _table(peace), _table(chaos)
-    problems = [
-        f"trial {one['trial_number']} differs: {sorted(name for name in one if one[name] != other[name])}"
-        for one, other in zip(expected, found, strict=False)
-        if one != other
-    ]
-    if len(found) != plan.trials or len(expected) != plan.trials:
-        problems.append(f"{len(found)} trials, {len(expected)} without kills, {plan.trials} planned")
-    return problems + _doubled(chaos)
-
-
-def _table(settings: Settings) -> list[dict[str, Any]]:
-    """All that a trial is; how it came about is left out."""
-    with reading(settings) as connection:
-        return connection.execute(
-            "SELECT t.trial_number, t.point, t.state, t.reason, t.linked, t.run_key, r.run_key AS key_of_run,"
-            " r.result_digest, r.config_snapshot, r.parameters, to_jsonb(m) - 'backtest_run_id' - 'id' AS metrics,"
-            " c.equity, c.steps, f.prices, f.quantities FROM trials t"
-            " JOIN backtest_runs r ON r.id = t.run_id JOIN performance_metrics m ON m.backtest_run_id = r.id"
-            " JOIN equity_curves c ON c.backtest_run_id = r.id JOIN fills f ON f.backtest_run_id = r.id"
-            " ORDER BY t.sweep_id, t.trial_number"
-        ).fetchall()
-
-
-def _doubled(settings: Settings) -> list[str]:
-    """Each trial has one success, which is its own, and nobody works on one any more."""
-    checks = {
-        "sweeps": "SELECT count(*) - 1 FROM sweeps",
-        "trials without exactly one success": "SELECT count(*) FROM trials t WHERE 1 <> (SELECT count(*)"
-        " FROM backtest_runs r WHERE r.sweep_id = t.sweep_id AND r.trial_number = t.trial_number"
-        " AND execution_status = 'success')",
-        "runs of no trial": "SELECT count(*) FROM backtest_runs r WHERE execution_status = 'success' AND NOT EXISTS"
-        " (SELECT FROM trials t WHERE t.run_id = r.id)",
-        "runs that failed for another reason than kills": "SELECT count(*) FROM backtest_runs"
-        " WHERE execution_status <> 'success' AND error_type <> 'EngineKilledError'",
-        "trials that somebody holds": "SELECT count(*) FROM trials"
-        " WHERE chunk_id IS NOT NULL OR lease_owner IS NOT NULL",
-        "curves without a run": "SELECT (SELECT count(*) FROM equity_curves) - (SELECT count(*) FROM backtest_runs"
-        " WHERE execution_status = 'success')",
-        "runs whose bars are not kept": "SELECT count(*) FROM backtest_runs r WHERE NOT EXISTS"
-        " (SELECT FROM kept_data k WHERE k.data_fingerprint = r.data_fingerprint)",
-    }  # fmt: skip
-    problems = []
-    with reading(settings) as connection:
-        for what, query in checks.items():
-            row = connection.execute(query).fetchone()  # type: ignore[arg-type]
-            count = next(iter(row.values())) if row else 0
-            if count:
-                problems.append(f"{count} {what}")
-    return problems
 
 
 def in_peace(settings: Settings, file: Path) -> None:
@@ -338,7 +336,8 @@ def under_fire(peace: Settings, chaos: Settings, plan: Plan, folder: Path, repor
     under = Chaos(chaos, plan, file, report)
     under.run()
     verdict = under.verdict
-    verdict.problems += compare(peace, chaos, plan)
+    verdict.comparison = compare(peace, chaos, plan.trials)
+    verdict.problems += verdict.comparison.problems
     missing = plan.kills - sum(verdict.killed.values())
     if missing > 0:
         verdict.problems.append(f"the sweep was finished before the last {missing} kills")
@@ -350,7 +349,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--trials", type=int, default=400)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--bars", type=int, default=2_000)
+    parser.add_argument("--bars", type=int, default=4_000)
     parser.add_argument("--of", default=",".join(VICTIMS), help=f"Some of: {', '.join(VICTIMS)}.")
     given = parser.parse_args()
     plan = Plan(given.kills, given.trials, given.seed, given.bars, tuple(given.of.split(",")))
@@ -377,14 +376,16 @@ def _in_a_home_of_its_own(home: Path, plan: Plan) -> Verdict:
 
 
 def _show(verdict: Verdict) -> None:
-    print(f"\nKilled: {', '.join(f'{count} {kind}' for kind, count in sorted(verdict.killed.items()))}")
-    print(f"{verdict.seconds:.0f} s, {verdict.starts} starts; {verdict.accused} trials were taken for killers")
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(verdict.killed.items()))
+    print(f"\nKilled    {sum(verdict.killed.values())}: {kinds}; {verdict.at_work} of them while trials were running")
+    print(f"Started   {verdict.starts} times, {verdict.resumes} of them by resume or retry")
+    print(f"Accused   {verdict.accused} trials were killed twice, taken for killers and retried")
     for end, count in verdict.ends.most_common():
-        print(f"Ended by itself {count} times with {end}")
-    if verdict.problems:
-        print("\n".join([*verdict.problems, "NOT the same as without kills"]))
-    else:
-        print("The same as without kills: 0 lost, 0 doubled, every digest and metric equal")
+        print(f"Ended     {count} times by itself with {end}")
+    if found := verdict.comparison:
+        print(f"Trials    {found.trials}: {found.lost} lost, {found.doubled} doubled, {found.equal} digests equal")
+    print(f"Wall      {verdict.seconds:.0f} s")
+    print("\n".join([*verdict.problems, "NOT the same"]) if verdict.problems else "The same as in peace")
 
 
 def _environment(settings: Settings) -> dict[str, str]:
@@ -401,6 +402,23 @@ def _descendants(pid: int) -> list[int]:
     except ProcessLookupError:
         return []
     return direct + [below for child in direct for below in _descendants(child)]
+
+
+def _runs_trials(pid: int) -> bool:
+    """Or forks those that do. Beside them there is the tracker of multiprocessing, which nobody would miss."""
+    with suppress(OSError):
+        return b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
+def _killed(pid: int) -> bool:
+    """Whether it was alive, and is gone now."""
+    if not _lives(pid):
+        return False
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+        return not _gone_within({pid}, 10.0)
+    return False
 
 
 def _gone_within(pids: set[int], seconds: float) -> list[int]:

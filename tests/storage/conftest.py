@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,12 +30,28 @@ OWNER = "owner"
 PASSWORD = "S3cret@:/?#%+&= ü"  # every letter that means something in a URL
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Server:
     """A PostgreSQL 16 as somebody's own: TCP on 127.0.0.1 with a password, a unix socket without one, local time."""
 
     port: int
     sockets: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        options = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.sockets,
+                   "fsync": "off", "timezone": "Asia/Tokyo"}  # fmt: skip
+        command = [str(_programs() / "bin" / "postgres"), "-D", str(self.sockets / "data")]
+        command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        with (self.sockets / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **_identity(self.sockets))
+        _wait_for(self, self.process)
+
+    def stop(self) -> None:
+        """At once, whoever is connected."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(timeout=30)
 
     @property
     def address(self) -> str:
@@ -51,27 +67,26 @@ class Server:
 @pytest.fixture(scope="session")
 def postgres16() -> Iterator[Server]:
     folder = Path(tempfile.mkdtemp(prefix="ntrader-16-"))
+    with own_server(folder) as server:
+        yield server
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def own_server(folder: Path) -> Iterator[Server]:
+    """One in that folder, for as long as the block lasts; it may be stopped and started inside."""
     folder.chmod(0o755)
     server = Server(free_port(), folder)
-    identity = _identity(folder)
-    programs = _programs() / "bin"
-    command = [str(programs / "initdb"), "-D", str(folder / "data"), "-U", OWNER, "--no-sync", "--no-instructions"]
-    command += ["--auth-local=trust", "--auth-host=scram-sha-256", "--locale=C", "--encoding=UTF8"]
-    subprocess.run(command, check=True, capture_output=True, cwd="/", **identity)
-    options = {"listen_addresses": "127.0.0.1", "port": server.port, "unix_socket_directories": folder, "fsync": "off",
-               "timezone": "Asia/Tokyo"}  # fmt: skip
-    command = [str(programs / "postgres"), "-D", str(folder / "data")]
-    command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **identity)
+    command = [str(_programs() / "bin" / "initdb"), "-D", str(folder / "data"), "-U", OWNER, "--no-sync"]
+    command += ["--no-instructions", "--auth-local=trust", "--auth-host=scram-sha-256", "--locale=C", "--encoding=UTF8",
+                "--wal-segsize=1"]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True, cwd="/", **_identity(folder))
     try:
-        _wait_for(server, process)
+        server.start()
         _execute(server, psycopg.sql.SQL("ALTER ROLE {} PASSWORD {}").format(psycopg.sql.Identifier(OWNER), PASSWORD))
         yield server
     finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=30)
-        shutil.rmtree(folder)
+        server.stop()
 
 
 @pytest.fixture(scope="session")
