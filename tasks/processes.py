@@ -44,9 +44,10 @@ class Remembered:
 
 
 def start(
-    command: Sequence[str], *, log: Path, folder: Path, environment: Mapping[str, str]
+    command: Sequence[str], *, log: Path, folder: Path, environment: Mapping[str, str], files: Sequence[int] = ()
 ) -> subprocess.Popen[bytes]:
-    """In a session of its own, with `environment` added to ours and everything it says in `log`."""
+    """In a session of its own, with `environment` added to ours, these open files handed on, and everything it says in
+    `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     rotate(log)
     with log.open("ab") as output:
@@ -56,6 +57,7 @@ def start(
             stdout=output,
             stderr=output,
             start_new_session=True,
+            pass_fds=files,
             cwd=folder,
             env={**os.environ, **environment},
         )
