@@ -125,6 +125,7 @@ def run(
     started again. Exit code 4 when no trial succeeded, 6 when the best one does not come out the same once more.
     """
     from flows import launch
+    from ntrader.errors import ConfigError
     from ntrader.settings import load_settings
 
     where = _where(runner, scheduler, shards, deployment)
@@ -142,6 +143,8 @@ def run(
         constraints=constraint, objective=objective, direction=direction, sampler=sampler, seed=seed, name=name,
         timeout=timeout, budget={"trials": trials, "wall": wall},
     )  # fmt: skip
+    if estimate and (detach or deploy):
+        raise ConfigError("--estimate runs nothing that could be submitted", hint="Leave out --detach, or --estimate.")
     if estimate:
         with _shown():
             found = launch.foresee_sweep(settings, request, search, workers=workers)

@@ -35,6 +35,8 @@ Progress = Callable[[int, int], None]
 _preloaded = ["ntrader.execution"]
 _LAST = "ntrader.frozen"
 _GOODBYE_SECONDS = 1.0
+# What a terminal or a service manager sends to every process of a group at once: for the parent, which ends the others.
+_FOR_THE_PARENT = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 
 def preload(module: str) -> None:
@@ -193,7 +195,8 @@ class _Child:
 
 class _Popen(popen_forkserver.Popen):
     """Without the caller's `__main__`, which the worker has no use for: a script that runs a backtest at its top
-    level would run a second time in there."""
+    level would run a second time in there. And ended by SIGKILL alone, also where Python does so at its exit: a worker
+    is deaf to SIGTERM."""
 
     def _launch(self, process_obj: Any) -> None:
         whole = spawn.get_preparation_data(process_obj.name)
@@ -212,6 +215,9 @@ class _Popen(popen_forkserver.Popen):
         with open(ours, "wb") as pipe:  # noqa: PTH123
             pipe.write(buffer.getvalue())
         self.pid = forkserver.read_signed(self.sentinel)
+
+    def terminate(self) -> None:
+        self.kill()
 
 
 class _Process(ForkServerProcess):
@@ -281,7 +287,7 @@ def how_it_ended(code: int | None) -> tuple[str, str | None]:
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
     """Children inherit the mask: Ctrl-C is for the parent, which then ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
     try:
         yield
     finally:
@@ -327,7 +333,8 @@ def _serve(pipe: Any, mark: Mark | None) -> None:
     """The worker's main: answer requests until the parent closes the pipe or dies."""
     global _mark
     _mark = mark
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _FOR_THE_PARENT:
+        signal.signal(number, signal.SIG_IGN)
     _print_to_stderr()
     _exit_with_parent()
     while True:

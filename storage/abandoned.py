@@ -39,9 +39,10 @@ def ended_flow_runs(settings: Settings, flow_runs: Sequence[UUID]) -> set[UUID]:
         return set()
     with only_looking(settings) as connection:
         rows = connection.execute(
+            # A flow that writes its interruption down by itself has a moment left to live, and no lease any more.
             "SELECT flow_run_id FROM backtest_runs WHERE flow_run_id = ANY(%(wanted)s) AND trial_number IS NULL"
             " GROUP BY 1 HAVING bool_and(execution_status = 'interrupted'"
-            " AND finished_at < now() - interval '1 minute')"
+            " AND (finished_at < now() - interval '1 minute' OR lease_expires_at < now()))"
             " UNION ALL SELECT s.flow_run_id FROM sweeps s WHERE s.flow_run_id = ANY(%(wanted)s)"
             " AND s.finished_at IS NULL AND greatest(s.created_at,"
             " (SELECT max(lease_expires_at) - %(lease)s * interval '1 second' FROM trials t"

@@ -112,7 +112,8 @@ def _environment(settings: Settings, api_url: str) -> dict[str, str]:
         # Prefect runs a script of its own that lies beside a module named `storage`, which would be taken for ours.
         "PYTHONSAFEPATH": "1",
         "PREFECT_INTERNAL_LOGGING_LEVEL": "ERROR",
-        "PREFECT_CLIENT_MAX_RETRIES": "10",
+        # With a pause of 2 seconds that doubles: some eight minutes.
+        "PREFECT_CLIENT_MAX_RETRIES": "8",
     }
 
 

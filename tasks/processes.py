@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,9 +44,10 @@ class Remembered:
 
 
 def start(
-    command: Sequence[str], *, log: Path, folder: Path, environment: Mapping[str, str]
+    command: Sequence[str], *, log: Path, folder: Path, environment: Mapping[str, str], files: Sequence[int] = ()
 ) -> subprocess.Popen[bytes]:
-    """In a session of its own, with `environment` added to ours and everything it says in `log`."""
+    """In a session of its own, with `environment` added to ours, these open files handed on, and everything it says in
+    `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     rotate(log)
     with log.open("ab") as output:
@@ -56,6 +57,7 @@ def start(
             stdout=output,
             stderr=output,
             start_new_session=True,
+            pass_fds=files,
             cwd=folder,
             env={**os.environ, **environment},
         )
@@ -101,15 +103,18 @@ def remembered(file: Path) -> Remembered | None:
 
 
 def terminate(state: Remembered, seconds: float = STOP_SECONDS) -> None:
-    """End it and all it has started; what does not end in time is killed."""
+    """End all that it has started, then it itself; what does not end in time is killed.
+
+    In this order: a Prefect worker that ends kills what it runs, which would have something to write down.
+    """
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(state.pid, signal.SIGTERM)
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if not state.lives:
-                break
-            time.sleep(0.05)
-        else:
+        for pid in _group(state.pid) - {state.pid}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        _wait(lambda: _group(state.pid) <= {state.pid}, deadline)
+        os.killpg(state.pid, signal.SIGTERM)
+        if not _wait(lambda: not state.lives and not _group(state.pid), deadline):
             os.killpg(state.pid, signal.SIGKILL)
     _started[:] = [process for process in _started if process.poll() is None]
 
@@ -120,3 +125,26 @@ def alone(file: Path) -> Iterator[None]:
     with file.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def _group(leader: int) -> set[int]:
+    """The processes of a group that run; none where the system has no /proc to tell."""
+    return {int(folder.name) for folder in Path("/proc").glob("[0-9]*") if _group_of(folder) == str(leader)}
+
+
+def _group_of(folder: Path) -> str | None:
+    """None for a zombie, and for one that has just gone."""
+    try:
+        status, _, group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+    except (OSError, ValueError):
+        return None
+    return None if status == "Z" else group
+
+
+def _wait(condition: Callable[[], bool], deadline: float) -> bool:
+    """Whether it has come true in time."""
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+    return True

@@ -144,6 +144,7 @@ def bring_up_to_date() -> None:
                         entrypoint=base.entrypoint,
                         parameter_openapi_schema=base.parameter_openapi_schema,
                         pull_steps=base.pull_steps,
+                        job_variables=base.job_variables,
                     ),
                 )
 

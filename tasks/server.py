@@ -41,6 +41,8 @@ _DEFAULTS = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    # A worker that is busy starting another flow run takes a while: only after that is one late.
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "60",
     # Ours keep everything. Flow runs go after thirty days, and with them their task runs, logs and artifacts.
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(30 * 24 * 3600),
@@ -51,6 +53,8 @@ _IPV6 = 6
 _HEALTH_TIMEOUT = 3.0
 _FOREIGN_TIMEOUT = 10.0
 _LEAST_SPACE = 10_000_000
+# uvicorn's own.
+_BACKLOG = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,26 +204,15 @@ def _start(home: Path, database: str, host: str | None) -> ServerState:
     if former is not None and former.process.lives:
         processes.terminate(former.process)
     host = host or (former.host if former else HOST)
-    for wanted in ([former.port, PORT] if former else [PORT], [0], [0]):
-        state = _started_at(home, host, _free_port(host, wanted), database)
-        if state is not None:
-            return state
-    raise _did_not_start(home, None)
-
-
-def _started_at(home: Path, host: str, port: int, database: str) -> ServerState | None:
-    """None where somebody else was quicker to take the port."""
-    api_url = f"http://{_reached_at(host)}:{port}/api"
-    begin = log_file(home).stat().st_size if log_file(home).exists() else 0
-    process = _spawn(home, host, port, api_url, database)
+    with _listening(host, [former.port, PORT] if former else [PORT]) as door:
+        api_url = f"http://{_reached_at(host)}:{door.getsockname()[1]}/api"
+        process = _spawn(home, host, door, api_url, database)
     with processes.ended_with_us(process):
         # At once: should this process be killed, the next one finds what it has begun.
         state = _remember(home, process.pid, api_url, host)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                if "address already in use" in _logged(home, begin):
-                    return None
                 raise _did_not_start(home, process.returncode)
             if _healthy(api_url):
                 return state
@@ -240,7 +233,7 @@ def _reached_at(host: str) -> str:
     return f"[{address}]" if address.version == _IPV6 else str(address)
 
 
-def _did_not_start(home: Path, code: int | None) -> ServiceError:
+def _did_not_start(home: Path, code: int) -> ServiceError:
     if shutil.disk_usage(home).free < _LEAST_SPACE:
         return ServiceError(f"the disk of {home} is full: the Prefect server did not start", hint="Make room there.")
     return ServiceError(
@@ -249,13 +242,12 @@ def _did_not_start(home: Path, code: int | None) -> ServiceError:
     )
 
 
-def _spawn(home: Path, host: str, port: int, api_url: str, database: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-    options = ["--host", host, "--port", str(port), "--timeout-keep-alive", "5"]
+def _spawn(home: Path, host: str, door: socket.socket, api_url: str, database: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tasks.serve", str(door.fileno())]
     environment = _server_environment(home, api_url, database)
     if not is_loopback(host):  # a browser elsewhere asks where it has the page from
         environment["PREFECT_SERVER_UI_API_URL"] = "/api"
-    return processes.start([*command, *options], log=log_file(home), folder=home, environment=environment)
+    return processes.start(command, log=log_file(home), folder=home, environment=environment, files=[door.fileno()])
 
 
 def _server_environment(home: Path, api_url: str, database: str) -> dict[str, str]:
@@ -288,23 +280,25 @@ def _asyncpg_url(conninfo: str) -> str:
     return f"postgresql+asyncpg://{quote(str(parts['user']))}@/{quote(str(parts['dbname']))}?host={host}"
 
 
-def _free_port(host: str, wanted: Sequence[int]) -> int:
-    """The first of those wanted, or any other where they are taken."""
+def _listening(host: str, wanted: Sequence[int]) -> socket.socket:
+    """At the first port of those wanted, or at any other where they are taken. From here on nobody else can have it:
+    what answers there is ours, once it does."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise ServiceError(f"{host} is no address: {error.strerror}", hint="Give one of this machine.") from error
     reason = None
     for port in (*wanted, 0):
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address[0], port))
-            except OSError as error:
-                reason = error.strerror
-                continue
-            found: int = probe.getsockname()[1]
-            return found
+        door = socket.socket(family, kind, protocol)
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            door.bind((address[0], port))
+            door.listen(_BACKLOG)
+        except OSError as error:
+            door.close()
+            reason = error.strerror
+        else:
+            return door
     raise ServiceError(f"nothing can listen on {host}: {reason}", hint="Give an address of this machine.")
 
 
@@ -365,16 +359,11 @@ def _state_file(home: Path) -> Path:
 
 
 def _log_tail(home: Path) -> str:
-    return "".join(f"\n  {line}" for line in _logged(home).splitlines()[-5:])
-
-
-def _logged(home: Path, since: int = 0) -> str:
     try:
-        with log_file(home).open("rb") as log:
-            log.seek(since)
-            return log.read().decode(errors="replace")
+        lines = log_file(home).read_text(errors="replace").splitlines()
     except OSError:
         return ""
+    return "".join(f"\n  {line}" for line in lines[-5:])
 
 
 def _lock_file(home: Path) -> Path:

@@ -89,6 +89,15 @@ def prefect_server(home: Path) -> Iterator[str]:
     launch.finish()
 
 
+@pytest.fixture(scope="module")
+def deployments(prefect_server: str) -> list[str]:
+    """The full names of the deployments, which the session's server knows from here on; no worker serves them."""
+    from flows.deploy import deploy_all
+
+    with launch.prefect_at(prefect_server):
+        return deploy_all()
+
+
 @pytest.fixture(scope="session")
 def other_engine(home: Path) -> engines.Making:
     """A real environment with another Nautilus under `home`: some 20 seconds and a download, once a session."""

@@ -203,7 +203,7 @@ def test_a_listener_that_raises_ends_the_call_and_the_next_one_is_right(worker: 
     ("target", "arguments", "message", "hint"),
     [
         (f"{HERE}:kill_me", (), "was killed by SIGKILL", "Out of memory, perhaps."),
-        (f"{HERE}:kill_me", (signal.SIGTERM,), "was killed by SIGTERM", None),
+        (f"{HERE}:kill_me", (signal.SIGABRT,), "was killed by SIGABRT", None),
         (f"{HERE}:kill_me", (40,), "was killed by signal 40", None),
         (f"{HERE}:segfault", (), "was killed by SIGSEGV", None),
         ("os:_exit", (7,), "ended with exit code 7", None),
@@ -233,6 +233,14 @@ def test_a_death_between_calls_goes_unnoticed(worker: Worker) -> None:
     os.kill(before, signal.SIGKILL)
     assert eventually(lambda: not Path(f"/proc/{before}").exists())
     assert pid_of(worker) != before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_is_sent_to_the_whole_group_is_for_the_parent(worker: Worker, number: int) -> None:
+    before = pid_of(worker)
+    os.kill(before, number)
+    os.kill(forkserver._forkserver._forkserver_pid, number)  # type: ignore[attr-defined]
+    assert pid_of(worker) == before
 
 
 def test_the_death_of_the_server_that_forks_is_survived(worker: Worker) -> None:

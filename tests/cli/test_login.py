@@ -19,6 +19,7 @@ from storage.doctor import State
 from storage.runs import list_runs
 from tasks import doctor, server
 from tests.cli.conftest import start
+from tests.storage.conftest import free_port
 
 pytestmark = pytest.mark.long
 
@@ -29,7 +30,7 @@ RUN = ("run-backtest", "--strategy", "sma_crossover", "--symbol", "AAPL", "--sta
 @pytest.fixture
 def guarded(home: Path, prefect_server: str, environment: Settings, tmp_path: Path) -> Iterator[str]:
     """A second server over the tables of the session's: only its API, which wants a login."""
-    port = server._free_port(server.HOST, [0])
+    port = free_port()
     url = f"http://{server.HOST}:{port}/api"
     variables = {
         **server._server_environment(home, url, local.conninfo(home, server.DATABASE)),

@@ -130,6 +130,17 @@ def test_it_stops_when_told_and_only_once(own_home: Path) -> None:
     assert {found.state for found in services.service_states(Settings(home=own_home))} == {"stopped"}
 
 
+def test_a_port_is_taken_before_its_server_answers() -> None:
+    """Of two that start at once neither takes the other's answer for its own."""
+    with server._listening(server.HOST, [0]) as first:
+        port = first.getsockname()[1]
+        with server._listening(server.HOST, [port]) as second:
+            assert second.getsockname()[1] != port
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind((server.HOST, port))
+
+
 def test_an_api_of_ones_own_is_used_as_it_is(tmp_path: Path, prefect_server: str) -> None:
     settings = Settings(home=tmp_path, prefect_api_url=prefect_server)
 
