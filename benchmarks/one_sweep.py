@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -17,6 +17,7 @@ from benchmarks import processes
 from benchmarks.floor import PROCESSES, Pair
 from benchmarks.processes import Spent, metered
 from flows.launch import launch_sweep
+from ntrader.background import every
 from ntrader.config import RunRequest
 from ntrader.settings import Settings
 from ntrader.sweeps.axes import parse_param
@@ -161,11 +162,10 @@ def loading(chunk: Chunk) -> float:
     return (chunk.first or chunk.ended) - (chunk.there or chunk.ended)
 
 
-def sweep(settings: Settings, case: Case, *, workers: int = PROCESSES, every: int = 0) -> Swept:
-    """Run the case; with `every` the memory of a worker is read after the chunks with which it has done so many trials
-    more."""
+def sweep(settings: Settings, case: Case, *, workers: int = PROCESSES, step: int = 0) -> Swept:
+    """Run the case; with `step`, and one worker, its memory is read each time it has done so many trials."""
     samples: list[tuple[int, dict[str, int]]] = []
-    with watched(samples, every) as (chunks, verifying), metered(settings) as spent:
+    with watched(samples, step) as (chunks, verifying), metered(settings) as spent:
         began = time.perf_counter()
         outcome = launch(settings, case, workers)
         ended = time.perf_counter()
@@ -181,7 +181,7 @@ def launch(settings: Settings, case: Case, workers: int = PROCESSES) -> Any:
 
 
 @contextmanager
-def watched(samples: list[tuple[int, dict[str, int]]], every: int) -> Iterator[tuple[list[Chunk], list[float]]]:
+def watched(samples: list[tuple[int, dict[str, int]]], step: int) -> Iterator[tuple[list[Chunk], list[float]]]:
     """Look over the shoulder of the process that watches the workers."""
     from flows import sweep as flow
 
@@ -198,15 +198,14 @@ def watched(samples: list[tuple[int, dict[str, int]]], every: int) -> Iterator[t
             chunk.hear(number)
             tell(number, done)
 
-        try:
-            chunk.report = run(self, settings, sitting, share, hear)
-        finally:
-            chunk.ended = time.perf_counter()
-        if every:
-            before = done_by.get(chunk.worker, 0)
-            done = done_by[chunk.worker] = before + chunk.report.saved
-            if done // every > before // every:
-                samples.append((done, processes.memory(processes.pid_of(self.worker))))
+        with sampled(self, samples, step):
+            try:
+                chunk.report = run(self, settings, sitting, share, hear)
+            finally:
+                chunk.ended = time.perf_counter()
+            done_by[chunk.worker] = done_by.get(chunk.worker, 0) + chunk.report.saved
+        if step and done_by[chunk.worker] % step == 0:
+            samples.append((done_by[chunk.worker], processes.memory(processes.pid_of(self.worker))))
         return chunk.report
 
     def verify_and_note(*arguments: Any) -> Any:
@@ -221,3 +220,16 @@ def watched(samples: list[tuple[int, dict[str, int]]], every: int) -> Iterator[t
         yield chunks, verifying
     finally:
         Watched.run, flow._verified = run, verify  # type: ignore[method-assign]
+
+
+@contextmanager
+def sampled(watched: Watched, samples: list[tuple[int, dict[str, int]]], step: int) -> Iterator[None]:
+    """A single worker takes its trials in the order of their numbers."""
+
+    def look() -> None:
+        done = watched._mark.read()[0] // max(step, 1) * step
+        if done > 0 and done not in dict(samples):
+            samples.append((done, processes.memory(processes.pid_of(watched.worker))))
+
+    with every(0.01, look) if step else nullcontext():
+        yield

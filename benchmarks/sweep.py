@@ -376,7 +376,7 @@ def show_worker(settings: Settings, plan: Plan) -> None:
     case = replace(plan.days("risk"), capital=3 * CAPITAL)
     trials = len(case.pairs)
     step = trials // 10
-    samples = dict(sweep(settings, case, workers=1, every=step).samples)
+    samples = dict(sweep(settings, case, workers=1, step=step).samples)
     shown = {count: samples[count] for count in (step, 2 * step, 5 * step, 10 * step)}
     for name in ("resident", "private"):
         sizes = ", ".join(f"after {count:,} {mb(each[name])}" for count, each in shown.items())
@@ -390,7 +390,7 @@ def show_bars(settings: Settings, plan: Plan) -> None:
     bars = 20_000
     case = Case(bars, "5:24:1", "50:70:10" if not plan.quick else "50", "fixed", timeframe="1-MINUTE", verify=False)
     trials = len(case.pairs)
-    samples = dict(sweep(settings, case, workers=1, every=trials // 4).samples)
+    samples = dict(sweep(settings, case, workers=1, step=trials // 4).samples)
     first, last = trials // 4, trials // 4 * 4
     grown = (samples[last]["private"] - samples[first]["private"]) / (last - first)
     tell(f"  on {bars:,} minute bars a trial adds {grown / 1e3:,.0f} kB to its worker; its bars are"
