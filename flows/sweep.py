@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from prefect import flow
@@ -41,6 +42,9 @@ from tasks.sitting import WAITING, ChunkReport, Share, told_from_afar
 CHUNK_SECONDS: Final = 5.0
 LONGEST_CHUNK: Final = 60.0
 _CHUNKS_OF_A_LENGTH: Final = 200
+# Of what is left a worker takes its share divided by this: fewer chunks where it is small, a more even end where it is
+# large.
+_SHARES: Final = 1.5
 # The last chunks of a sweep are no shorter than this.
 _LEAST_SECONDS: Final = 0.4
 _POLL_SECONDS: Final = 0.25
@@ -150,6 +154,7 @@ def sweep_shard(
             _Sitting(settings, opening, crew, seconds, keeps_time=False).work()
 
 
+@cache
 def with_workers(chosen: Any, workers: int | None) -> Any:
     """The flow with a thread for each worker process."""
     return chosen.with_options(task_runner=ThreadPoolTaskRunner(max_workers=workers or default_workers()))
@@ -293,7 +298,7 @@ class _Sitting:
             return Share(Portion(self._crew.width, self._crew.width), seconds)
         limit = max(1, math.ceil(seconds / self._per_trial))
         least = max(1, math.ceil(_LEAST_SECONDS / self._per_trial))
-        return Share(Portion(limit, 2 * self._crew.width, min(least, limit)), seconds)
+        return Share(Portion(limit, math.ceil(_SHARES * self._crew.width), min(least, limit)), seconds)
 
     def _count(self, report: ChunkReport) -> bool:
         """Whether it is worth asking for more."""

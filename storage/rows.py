@@ -105,7 +105,7 @@ def failed(failure: Failure) -> dict[str, Any]:
 def add_series(cursor: psycopg.Cursor[Any], results: Sequence[tuple[int, RunResult]]) -> None:
     """Equity curves, fills and trades of these runs by the ids of their rows, a round trip a table."""
     register(cursor)
-    copy_rows(cursor, _CURVES, (_curve(row_id, result) for row_id, result in results))
+    copy_rows(cursor, _CURVES, _curves(results))
     copy_rows(cursor, _FILLS, (_fills(row_id, result.fills) for row_id, result in results))
     if any(result.trades for _, result in results):
         copy_rows(cursor, _TRADES, _trades(results))
@@ -118,14 +118,13 @@ def copy_rows(cursor: psycopg.Cursor[Any], statement: Query, values: Iterable[Se
             copy.write_row(row)
 
 
-def _curve(row_id: int, result: RunResult) -> tuple[Any, ...]:
-    curve = result.equity_curve
-    return (
-        Int8(row_id),
-        Int4(len(curve)),
-        Column(steps(curve.times)),
-        Column(np.asarray(curve.equity, dtype=np.float64)),
-    )
+def _curves(results: Iterable[tuple[int, RunResult]]) -> Iterator[tuple[Any, ...]]:
+    times, column = None, None
+    for row_id, result in results:
+        curve = result.equity_curve
+        if curve.times is not times:  # those of runs over the same bars are the same array
+            times, column = curve.times, Column(steps(curve.times))
+        yield Int8(row_id), Int4(len(curve)), column, Column(np.asarray(curve.equity, dtype=np.float64))
 
 
 def _fills(row_id: int, fills: Sequence[Fill]) -> tuple[Any, ...]:
