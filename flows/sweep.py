@@ -93,13 +93,14 @@ def sweep(
     """
     settings = ready()
     config = read(settings, request, search.overrides())
-    with ended(make_runner(settings, runner or choose_runner(settings), workers)) as crew:
-        opening = open_sweep(
+
+    def opened(crew: Runner) -> Opening:
+        return open_sweep(
             settings, config, crew.processes, config_path=request.config_path, rerun=rerun, keep_data=keep_data,
             flow_run_id=flow_run_id(), get_ready=crew.get_ready,
         )  # fmt: skip
-        sitting = _work(settings, opening, crew)
-    return _finish(settings, opening, sitting, verify_best=verify_best)
+
+    return _sweep(settings, opened, make_runner(settings, runner or choose_runner(settings), workers), verify_best)
 
 
 @flow(name="resume-sweep", validate_parameters=True)
@@ -121,10 +122,13 @@ def resume_sweep(
     """
     settings = ready()
     found = stored.get_sweep(settings, sweep)
-    with ended(make_runner(settings, runner or choose_runner(settings), workers)) as crew:
-        opening = reopen_sweep(settings, found, crew.processes, keep_data=keep_data, flow_run_id=flow_run_id())
-        sitting = _work(settings, opening, crew)
-    return _finish(settings, opening, sitting, verify_best=verify_best)
+
+    def opened(crew: Runner) -> Opening:
+        return reopen_sweep(
+            settings, found, crew.processes, keep_data=keep_data, flow_run_id=flow_run_id(), get_ready=crew.get_ready
+        )
+
+    return _sweep(settings, opened, make_runner(settings, runner or choose_runner(settings), workers), verify_best)
 
 
 @flow(name="sweep-shard", validate_parameters=True)
@@ -166,6 +170,13 @@ def ended[R: Runner](runner: R) -> Iterator[R]:
         yield runner
     finally:
         runner.stop()
+
+
+def _sweep(settings: Settings, opened: Callable[[Runner], Opening], runner: Runner, verify_best: bool) -> SweepOutcome:
+    with ended(runner) as crew:
+        opening = opened(crew)
+        sitting = _work(settings, opening, crew)
+    return _finish(settings, opening, sitting, verify_best=verify_best)
 
 
 def _work(settings: Settings, opening: Opening, crew: Runner) -> _Sitting:

@@ -79,7 +79,7 @@ def open_sweep(
         sweep_id = _create(settings, sitting, rerun, get_ready)
     else:
         sweep_id = found.id
-        take_up(settings, replace(sitting, sweep_id=sweep_id), link=not rerun)
+        take_up(settings, replace(sitting, sweep_id=sweep_id), get_ready, link=not rerun)
     sitting = replace(sitting, sweep_id=sweep_id)
     stored.begin_sitting(settings, sweep_id, flow_run_id)
     return Opening(sitting, sweep_id, found is not None, not rerun, _estimate(settings, sitting, workers))
@@ -87,15 +87,16 @@ def open_sweep(
 
 @task(name="reopen-sweep", cache_policy=NO_CACHE)
 def reopen_sweep(
-    settings: Settings, found: StoredSweep, workers: int, *, keep_data: bool, flow_run_id: UUID | None
-) -> Opening:
+    settings: Settings, found: StoredSweep, workers: int, *, keep_data: bool, flow_run_id: UUID | None,
+    get_ready: GetReady | None = None,
+) -> Opening:  # fmt: skip
     """The same for a sweep that is in the database."""
     sweep: SweepConfig = default_worker().call(
         "ntrader.sweeps.trials:prepare", found.config_snapshot, settings.home, f"sweep {found.id}"
     )
     sitting = _sit_down(settings, sweep, config_path=found.config_path, keep_data=keep_data, flow_run_id=flow_run_id)
     sitting = replace(sitting, sweep_id=found.id)
-    take_up(settings, sitting, link=not found.rerun)
+    take_up(settings, sitting, get_ready, link=not found.rerun)
     stored.begin_sitting(settings, found.id, flow_run_id)
     return Opening(sitting, found.id, True, not found.rerun, _estimate(settings, sitting, workers))
 
@@ -123,12 +124,14 @@ def join_sweep(
     return Opening(sitting, found.id, True, not found.rerun, _estimate(settings, sitting, workers))
 
 
-def take_up(settings: Settings, sitting: Sitting, *, link: bool) -> None:
+def take_up(settings: Settings, sitting: Sitting, get_ready: GetReady | None, *, link: bool) -> None:
     """Trials of dead processes wait again, and waiting ones are planned anew: code or data may have changed."""
     progress.report("Looking at what is left")
     trials.reclaim(settings, sitting.sweep_id)
     last = -1
     while waiting := stored.waiting_points(settings, sitting.sweep_id, last, _SLICE):
+        if get_ready and last < 0:
+            get_ready(sitting)
         stored.plan_again(settings, sitting.sweep_id, plan(settings, sitting, waiting), link=link)
         last = waiting[-1].number
 
