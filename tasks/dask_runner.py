@@ -109,9 +109,19 @@ class DaskRunner:
             text = f"{type(error).__name__}: {error}"
             raise RunError(f"a chunk failed on the Dask cluster {self._address}: {text}", hint=_INSTALL) from error
         if isinstance(answer, NtraderError):
+            self._name_worker(answer, future)
             raise answer
         report: ChunkReport = answer
         return report
+
+    def _name_worker(self, error: NtraderError, future: Future[Any]) -> None:
+        """Whose answer it is: a machine may have several workers, and only one of them something wrong with it."""
+        with suppress(Exception):  # it may have gone meanwhile
+            ((address,),) = self._client.who_has([future]).values()
+            name = self._client.scheduler_info(n_workers=-1)["workers"][address]["id"]
+            worker = address if name == address else f"{name} ({address})"
+            error.message = f"the Dask worker {worker} {error.message}"
+            error.args = (error.message,)
 
     def _look(self) -> None:
         """Whether scheduler and workers are still there, and how many slots they have."""

@@ -51,7 +51,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> str:
 def peace(home: Path, template: str, prefect_server: str, file: str) -> Settings:
     """Where the same sweep was run with nobody in its way."""
     settings = settings_for(home, create_database(home, template))
-    answer = finish(start("sweep", "run", file, *OPTIONS, **variables(settings)))
+    answer = finish(start("sweep", "run", file, *OPTIONS, **variables(settings)), 240)
     dispose_engines()
     assert answer.code == 0, answer.err
     return settings
@@ -76,14 +76,14 @@ class Heard:
         for line in self.process.stderr:
             self.text += line
 
-    def wait_for(self, what: Callable[[], bool], seconds: float = 60) -> None:
+    def wait_for(self, what: Callable[[], bool], seconds: float = 240) -> None:
         deadline = time.monotonic() + seconds
         while not what():
             assert self.process.poll() is None, self.text
             assert time.monotonic() < deadline, self.text
             time.sleep(0.02)
 
-    def end(self, seconds: float = 90) -> Answer:
+    def end(self, seconds: float = 240) -> Answer:
         assert self.process.stdout is not None
         code = self.process.wait(timeout=seconds)
         self._thread.join()
@@ -137,7 +137,7 @@ def test_a_sweep_that_is_stopped_says_how_to_go_on(
     for _ in range(times):
         heard.process.send_signal(number)
         time.sleep(0.05)
-    answer = heard.end(30)
+    answer = heard.end()
 
     assert answer.code == code
     assert words in answer.err
@@ -151,12 +151,12 @@ def test_a_sweep_that_is_stopped_says_how_to_go_on(
 def test_two_that_resume_it_at_once_share_it(environment: Settings, peace: Settings, file: str) -> None:
     heard = begun(environment, file)
     heard.process.send_signal(signal.SIGINT)
-    answer = heard.end(30)
+    answer = heard.end()
     assert answer.code == 130
     assert_stopped(environment, answer)
 
     both = [start("sweep", "resume", "1", "--workers", "1", "--no-verify", "--json") for _ in range(2)]
-    answers = [finish(process, 90) for process in both]
+    answers = [finish(process, 240) for process in both]
 
     assert [answer.code for answer in answers] == [0, 0], answers
     assert {json.loads(answer.out)["state"] for answer in answers} == {"finished"}
@@ -239,7 +239,7 @@ def test_a_full_disk_stops_it_and_with_room_it_goes_on(
     assert count_trials(settings, 1).done < TRIALS
     assert_whole(settings)
 
-    resumed = finish(start("sweep", "resume", "1", *OPTIONS, **variables(settings)), 90)
+    resumed = finish(start("sweep", "resume", "1", *OPTIONS, **variables(settings)), 240)
 
     assert resumed.code == 0, resumed.err
     assert compare(peace, settings, TRIALS) == SAME

@@ -36,6 +36,8 @@ from tests.factories import bars
 
 PROGRAM = str(Path(sys.executable).parent / "dask")
 GRID = {"params": {"fast_period": {"range": [2, 6, 1]}, "slow_period": {"values": [10, 20]}}}
+# Long enough for both workers to take some.
+SLOW = {"params": {"script": [{"3": f"sleep 0.1; buy {number}"} for number in range(1, 11)]}}
 
 
 @dataclass
@@ -117,8 +119,8 @@ def walk(*, changed: bool = False) -> Any:
     return bars(rows)
 
 
-def request() -> RunRequest:
-    return RunRequest(strategy="sma_crossover", symbol="TEST", source="catalog", initial_capital="100000")
+def request(strategy: str = "sma_crossover") -> RunRequest:
+    return RunRequest(strategy=strategy, symbol="TEST", source="catalog", initial_capital="100000")
 
 
 def results(settings: Settings, outcome: SweepOutcome) -> list[tuple[Any, ...]]:
@@ -137,20 +139,23 @@ def test_a_sweep_on_a_cluster_equals_one_on_this_machine(here: Cluster) -> None:
     assert results(here.settings, there) == results(here.settings, local)
 
 
-def test_workers_with_other_data_are_refused(here: Cluster) -> None:
-    for name in ("one", "two"):
-        add_bars(here.home(name), walk(changed=True), replace=True)
+def test_a_worker_whose_data_differ_is_named_and_saves_nothing(here: Cluster) -> None:
+    base = request("tests.scripted:Scripted")
+    local = sweep(base, SLOW, workers=1, rerun=True, verify_best=False)
+    add_bars(here.home("two"), walk(changed=True), replace=True)
 
-    complaint = r"(?s)on .+: the bars of TEST \(catalog\) are not those .*same data"
+    complaint = r"(?s)the Dask worker two \(tcp://.+\) on .+: the bars of TEST \(catalog\) are not those .*same data"
     with pytest.raises(BadDataError, match=complaint):
-        sweep(request(), GRID, rerun=True, runner=here.config)
+        sweep(base, SLOW, rerun=True, runner=here.config)
 
-    for name in ("one", "two"):
-        add_bars(here.home(name), walk(), replace=True)
+    add_bars(here.home("two"), walk(), replace=True)
     found = get_sweep(here.settings, "@last")
-    assert found.counts.done == found.counts.running == 0
+    assert found.counts.running == found.counts.failed == 0
+    assert found.counts.waiting > 0
+    saved = [trial for trial in all_trials(here.settings, found.id) if trial.state == "success"]
+    assert {trial.result_digest for trial in saved} <= {digest for *_, digest in results(here.settings, local)}
     outcome = resume_sweep(str(found.id), verify_best=False, runner=here.config)
-    assert outcome.sweep.counts.success == 10
+    assert results(here.settings, outcome) == results(here.settings, local)
 
 
 @pytest.mark.long
