@@ -114,6 +114,12 @@ def status(
 # Sweeps
 
 
+def _verified(sweep: StoredSweep) -> str:
+    if sweep.verified is None:
+        return "not again, it was there before" if sweep.best_linked else "no"
+    return "identical" if sweep.verified else "DIFFERENT"
+
+
 def say_sweep(sweep: StoredSweep) -> None:
     counts = sweep.counts
     say(f"Sweep {sweep.id}{f': {printable(sweep.name)}' if sweep.name else ''}")
@@ -128,7 +134,7 @@ def say_sweep(sweep: StoredSweep) -> None:
             ("Objective", f"{sweep.objective} ({sweep.direction})"),
             ("Sampler", f"{sweep.sampler} ({sweep.sampler_version})" if sweep.sampler_version else sweep.sampler),
             ("Time", duration(sweep.seconds)),
-            ("Best verified", {True: "identical", False: "DIFFERENT", None: "no"}[sweep.verified]),
+            ("Best verified", _verified(sweep)),
         ]
     )
 

@@ -65,7 +65,8 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class StoredSweep:
-    """A row of `sweeps`, and its trials counted. `seconds` is the time that was spent on it, in all sittings."""
+    """A row of `sweeps`, and its trials counted. `seconds` is the time that was spent on it, in all sittings;
+    `best_linked` says that the best trial is a run that there was before."""
 
     id: int
     name: str | None
@@ -81,6 +82,7 @@ class StoredSweep:
     rerun: bool
     flow_run_id: UUID | None
     best_trial: int | None
+    best_linked: bool | None
     verified: bool | None
     seconds: float
     created_at: datetime
@@ -121,10 +123,13 @@ class StoredTrial:
 
 
 RANKABLE = (*METRICS, "execution_duration_seconds")
-_SWEEP = [field.name for field in fields(StoredSweep) if field.name != "counts"]
+_SWEEP = [field.name for field in fields(StoredSweep) if field.name not in ("counts", "best_linked")]
 _OF_RUN = ("run_id", "instrument_symbol", "start_date", "end_date", "parameters", "error_message",
            "execution_duration_seconds", "result_digest")  # fmt: skip
-_SELECT = sql.SQL("SELECT {} FROM sweeps").format(sql.SQL(", ").join(map(sql.Identifier, _SWEEP)))
+_SELECT = sql.SQL(
+    "SELECT {}, (SELECT linked FROM trials WHERE sweep_id = sweeps.id AND trial_number = best_trial) AS best_linked"
+    " FROM sweeps"
+).format(sql.SQL(", ").join(map(sql.Identifier, _SWEEP)))
 _TRIAL = sql.SQL("SELECT t.trial_number, t.state, t.reason, t.linked, t.crashes, t.point, {} FROM trials t").format(
     sql.SQL(", ").join(sql.Identifier("r", name) for name in (*_OF_RUN, *METRICS))
 ) + sql.SQL(" LEFT JOIN backtest_runs r ON r.id = t.run_id")

@@ -11,7 +11,7 @@ import pytest
 from cli.trials import axis_text
 from ntrader.settings import Settings
 from storage.labels import delete_runs
-from storage.sweeps import retry_failed
+from storage.sweeps import finish_sweep, retry_failed
 from tests.cli.conftest import Here
 from tests.cli.test_standings import stripped, table
 from tests.flows.stored import tamper
@@ -241,6 +241,16 @@ def test_a_run_names_the_sweeps_that_it_belongs_to(here: Here, environment: Sett
 
     retry_failed(environment, first)
     assert "1, trial 1, which was to be run again since" in here("history", "show", failed).out
+
+
+def test_a_best_trial_that_was_there_before_is_not_run_once_more(here: Here, environment: Settings) -> None:
+    stored(environment, [0.1], keys=["a"])
+    again = written(environment, 1, keys=["a"])
+    finish_sweep(environment, again, best_trial=0)
+
+    said = dict(pairs(here("sweep", "show", str(again)).out.splitlines()[2:11]))
+
+    assert said["Best verified"] == "not again, it was there before"
 
 
 def test_a_run_of_no_sweep_names_none(here: Here, environment: Settings) -> None:
