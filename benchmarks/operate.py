@@ -1,12 +1,13 @@
 """The stack that `ntrader up` starts: from nothing to a finished run, at rest, and with many sweep chunks behind it.
 
-    uv run python -m benchmarks.operate [--chunks 1000] [--only up,idle,chunks,retention]
+    uv run python -m benchmarks.operate [--chunks 1000] [--only up,idle,chunks,retention,capacity]
 
     up         `ntrader up` in an empty home, then `ntrader run-backtest --detach` until its run is saved
     idle       memory and CPU time of the stack while nothing happens, a minute long
     chunks     how long the commands, Prefect's API and its pages take to answer, before and after so many chunks of one
                sweep have finished
     retention  flow runs older than the retention period, removed by the server; our own rows stay
+    capacity   CPU time and room that a trial takes, and what a million of them in eight hours would
 
 Everything happens in an NTRADER_HOME of its own, which is gone at the end. Pages are looked at with Chromium, where
 there is one. What is too old for the server is made so by SQL, for its shortest period is an hour.
@@ -36,7 +37,7 @@ from ntrader.settings import Settings, load_settings
 from storage import local
 from tasks import server
 
-KINDS = ("up", "idle", "chunks", "retention")
+KINDS = ("up", "idle", "chunks", "retention", "capacity")
 COMMAND = "from cli.main import main; main()"
 BACKTEST = "run-backtest --strategy sma_crossover --symbol AAPL --start-date 2008-01-01 --end-date 2012-12-31"
 SWEEP = (
@@ -44,6 +45,7 @@ SWEEP = (
 )
 IDLE_SECONDS = 60.0
 PATIENCE = 180.0
+NIGHT, MILLION = 8 * 3600.0, 1_000_000
 # The least that Prefect takes is more than an hour.
 RETENTION = {
     "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": "7200",
@@ -66,6 +68,8 @@ def main() -> None:
             show_chunks(settings, options.chunks)
         if "retention" in wanted:
             show_retention(settings)
+        if "capacity" in wanted:
+            show_capacity(settings)
 
 
 @contextmanager
@@ -279,6 +283,41 @@ def sizes(connection: psycopg.Connection[Any]) -> dict[str, int]:
     ).fetchone()
     assert row is not None
     return dict(zip(("flow runs", "task runs", "artifacts", "log lines"), row, strict=True))
+
+
+# Capacity
+
+
+def show_capacity(settings: Settings) -> None:
+    from benchmarks.one_sweep import Case, launch
+
+    launch(settings, Case(250, "5,10", "50,60"))
+    print(f"CAPACITY: a million trials in {NIGHT / 3600:.0f} hours, by the figures of one trial here")
+    for case in (Case(250, "5:44:1", "50:99:1"), Case(3_270, "5:24:1", "50:170:5")):
+        show_case(settings, case)
+
+
+def show_case(settings: Settings, case: Any) -> None:
+    from benchmarks.one_sweep import sweep
+
+    trials, before = len(case.pairs), room(settings)
+    swept = sweep(settings, case)
+    each = (room(settings) - before) / trials
+    print(f"  {case}: {trials / swept.spent.seconds:.1f} trials/s here, {each / 1e3:.1f} kB a trial;"
+          f" {each * MILLION / 1e9:.0f} GB for a million")  # fmt: skip
+    for name, seconds in swept.spent.cpu.items():
+        cores = MILLION * seconds / trials / NIGHT
+        print(f"    {name:<28}{1e3 * seconds / trials:8.2f} ms of CPU a trial, {cores:6.2f} cores all night")
+    sys.stdout.flush()
+
+
+def room(settings: Settings) -> int:
+    """Bytes of our own database."""
+    with psycopg.connect(local.conninfo(settings.home)) as connection:
+        row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+    assert row is not None
+    size: int = row[0]
+    return size
 
 
 if __name__ == "__main__":
