@@ -49,7 +49,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_server_without_room_is_said_to_have_none(small: Path) -> None:
     with (
-        pytest.raises(ServiceError, match="the disk of .* is full") as caught,
+        pytest.raises(ServiceError, match=r"the disk of .* is full") as caught,
         _prefect_explained(Settings(small)),
     ):
         ask_nobody()
