@@ -16,7 +16,7 @@ from uuid import UUID
 
 from ntrader import progress
 from ntrader.config import RunRequest, build_config, read_request
-from ntrader.errors import RunError, ServiceError
+from ntrader.errors import NtraderError, RunError, ServiceError
 from ntrader.settings import Settings
 from ntrader.signals import interruptible
 from ntrader.strategies.registry import strategy_path
@@ -268,9 +268,20 @@ def _prefect_explained(settings: Settings) -> Iterator[None]:
     try:
         yield
     except HTTPError as error:
+        if (first := _ours_before(error)) is not None:
+            raise first from error
         if isinstance(error, HTTPStatusError) and error.response.status_code in server.NO_ENTRY:
             raise server.login_wanted(settings.prefect_api_url or str(error.request.url)) from error
+        server.require_space(settings)
         where = settings.prefect_api_url or f"its log is {server.log_file(settings.home)}"
         raise ServiceError(f"the Prefect server failed: {error}", hint=f"Look there first: {where}.") from error
     finally:
         logging.raiseExceptions = before
+
+
+def _ours_before(error: BaseException) -> NtraderError | None:
+    """What went wrong before the server did not want to hear of it: a full disk is full for both."""
+    before = error.__context__
+    while before is not None and not isinstance(before, NtraderError):
+        before = before.__context__
+    return before

@@ -234,7 +234,7 @@ def _reached_at(host: str) -> str:
 
 
 def _did_not_start(home: Path, code: int) -> ServiceError:
-    if shutil.disk_usage(home).free < _LEAST_SPACE:
+    if _is_disk_full(home):
         return ServiceError(f"the disk of {home} is full: the Prefect server did not start", hint="Make room there.")
     return ServiceError(
         f"the Prefect server ended while starting (exit code {code}):{_log_tail(home)}",
@@ -328,6 +328,16 @@ def require_answer(api_url: str) -> None:
     raise ServiceError(
         f"what answers at PREFECT_API_URL {shown} is not Prefect's API", hint="Its URL usually ends in /api."
     )
+
+
+def require_space(settings: Settings) -> None:
+    """Raises ServiceError where a local server has no room to write."""
+    if not settings.prefect_api_url and _is_disk_full(settings.home):
+        raise ServiceError(f"the disk of {settings.home} is full: the Prefect server failed", hint="Make room there.")
+
+
+def _is_disk_full(home: Path) -> bool:
+    return shutil.disk_usage(home).free < _LEAST_SPACE
 
 
 def login_wanted(api_url: str) -> ServiceError:
