@@ -5,6 +5,7 @@ from __future__ import annotations
 from ntrader.settings import Settings, load_settings
 from ntrader.worker import default_worker
 from storage import migrations
+from tasks.console import outlive_reader
 from tasks.label import claim_flow_run
 
 
@@ -14,6 +15,7 @@ def ready(*, engine: bool = True, database: bool = True) -> Settings:
 
     Raises SchemaError when a database that is not ours to change is behind, DatabaseError when it cannot be had.
     """
+    outlive_reader()
     settings = load_settings()
     if engine:
         default_worker().start()
