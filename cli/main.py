@@ -43,6 +43,7 @@ from ntrader.errors import (
     RunError,
     ServiceError,
 )
+from ntrader.signals import once_is_enough
 
 OK, UNEXPECTED, USAGE, NOT_FOUND, RUN_FAILED, DATABASE, DIFFERENT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
 
@@ -112,6 +113,8 @@ def root(
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script; with `arguments`, the same in this process, ended by SystemExit."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        once_is_enough()
     _prepare_streams()
     debug = "--debug" in words
     code = _run([word for word in words if word != "--debug"], debug=debug)
@@ -175,6 +178,7 @@ def _leave(code: int) -> None:
     except BrokenPipeError:
         os._exit(code)
     sys.stderr.flush()
+    signal.signal(signal.SIGINT, lambda *_: os._exit(code))  # nobody has to wait for Prefect's events
     if "prefect" in sys.modules:
         from flows.launch import finish
 

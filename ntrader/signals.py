@@ -11,6 +11,8 @@ from typing import Any
 
 from ntrader.errors import Interruption
 
+# Somebody has asked for an end, and it is on its way.
+_interrupted = threading.Event()
 _ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -19,10 +21,23 @@ def interruptible() -> Iterator[None]:
     """The signals raise Interruption in the main thread. One that was ignored (`nohup`) stays so."""
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
+        _interrupted.set()
         raise Interruption(number)
 
     with _handled(interrupt):
         yield
+
+
+def once_is_enough() -> None:
+    """For a process of our own: after an Interruption further Ctrl-C, outside of `interruptible`, change nothing. What
+    there is to say is said."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _unless_ending)
+
+
+def _unless_ending(number: int, frame: FrameType | None) -> None:
+    if not _interrupted.is_set():
+        signal.default_int_handler(number, frame)
 
 
 @contextmanager
