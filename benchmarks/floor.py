@@ -1,7 +1,7 @@
 """Loops over parameters as somebody would write them without ntrader's sweeps: at their best, and at their plainest.
 
 Each runs in two forkserver processes that have the engine and the bars before the clock starts, take one pair of
-periods after another from a shared counter, and keep what comes out in memory.
+periods after another from a shared counter, and keep what comes out in memory, with the Sharpe ratio to rank it by.
 
     direct   a BacktestEngine script with every saving known (docs/decisions/004-engine.md): a fresh engine a trial, no
              analysis, no logging, Rust indicators, events built once and out of the garbage collector's sight; fills
@@ -107,8 +107,9 @@ def _serve(pipe: Connection, loop: Loop, counter: Any) -> None:
             counter.value += 1
         if number >= len(loop.pairs):
             break
-        results[loop.pairs[number]] = trial(loop.pairs[number])
-    finals = {pair: float(equity[-1]) for pair, (_, equity) in results.items()}
+        fills, equity = trial(loop.pairs[number])
+        results[loop.pairs[number]] = fills, equity, _sharpe(equity)
+    finals = {pair: float(equity[-1]) for pair, (_, equity, _) in results.items()}
     pipe.send((finals, _cpu() - before))
     pipe.recv()  # killed here: the results stay in memory as long as somebody may want them
 
@@ -124,6 +125,13 @@ def _prepared(loop: Loop) -> tuple[Callable[[Pair], tuple[Any, Any]], float]:
     gc.collect()
     gc.freeze()
     return trial, building
+
+
+def _sharpe(equity: Any) -> float:
+    """As a hand-written loop has it: of bars, without a thought for those that share a day."""
+    returns = np.asarray(equity)[1:] / np.asarray(equity)[:-1] - 1
+    deviation = returns.std() if len(returns) else 0.0
+    return float(returns.mean() / deviation) if deviation else 0.0
 
 
 def _cpu() -> float:

@@ -15,6 +15,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from ntrader.config import RunConfig
+from ntrader.engine import Events, simulate_events
 from ntrader.errors import BadDataError, DataError, NtraderError, RunError
 from ntrader.metrics import measure
 from ntrader.results import Execution, Fingerprints, Inputs, Metrics, RunResult
@@ -130,7 +131,7 @@ def run_chunk(settings: Settings, sitting: Sitting, chunk_id: UUID, share: Share
 def get_ready(settings: Settings, sitting: Sitting, point: Point) -> None:
     """Load and build what most trials need, before there are any to take."""
     trials = trials_of(sitting.session, sitting.sweep, settings.home)
-    trials.warm(trials.config(point))
+    trials.build(trials.config(point))
     with writing(settings):
         pass
 
@@ -189,19 +190,20 @@ def _simulated(
     for done, trial in enumerate(ready, start=done_before):
         if _called_back.is_set() or (done and time.monotonic() > deadline):
             return
-        if not trials.is_warm(trial.config):
+        events = trials.events(trial.config)
+        if events is None:
             note(PREPARING)
             progress(PREPARING, done)
-            trials.warm(trial.config)
+            events = trials.build(trial.config)
         if not done:
             progress(trial.number, done)
         note(trial.number)
-        yield _simulate(trials, trial)
+        yield _simulate(trial, events)
 
 
-def _simulate(trials: Trials, trial: _Ready) -> _Ran:
+def _simulate(trial: _Ready, events: Events) -> _Ran:
     started, clock = datetime.now(UTC), time.perf_counter()
-    result = _attempt(partial(trials.simulate, trial.config), trial.prints)
+    result = _attempt(partial(simulate_events, trial.config, events), trial.prints)
     return _Ran(trial, started, datetime.now(UTC), time.perf_counter() - clock, result)
 
 

@@ -151,22 +151,21 @@ class Trials:
         """Of a trial's run; loads its bars. Raises as `load_bars` does."""
         return combined(config, self._material(config).fingerprint, self._prints)
 
-    def simulate(self, config: RunConfig) -> RunResult:
-        """What comes out of the trial's run; raises as `ntrader.execution.execute` does."""
-        return simulate_events(config, self._events(config))
+    def events(self, config: RunConfig) -> Events | None:
+        """The bars as the trial's run takes them; None where they have not been built yet."""
+        place = _place(config)
+        if place not in self._materials:
+            return None
+        self._materials.move_to_end(place)
+        return self._materials[place].events.get(_played_out(config))
+
+    def build(self, config: RunConfig) -> Events:
+        """Build them, and what else has not been built yet: no part of the trial's own time."""
+        return self._events(config)
 
     def prove(self, result: RunResult, config: RunConfig, prints: Fingerprints) -> Execution:
         """What `execute` makes of it."""
         return prove(result, self._material(config).bars, prints)
-
-    def is_warm(self, config: RunConfig) -> bool:
-        """Whether all that its run needs is there."""
-        material = self._materials.get(_place(config))
-        return material is not None and _played_out(config) in material.events
-
-    def warm(self, config: RunConfig) -> None:
-        """Build what its run needs and others have not built yet: no part of the trial's own time."""
-        self._events(config)
 
     def inputs(self, config: RunConfig) -> Inputs:
         """What its run consumes, to be kept."""
@@ -251,7 +250,7 @@ def planned_with(session: str, sweep: SweepConfig, home: Path) -> dict[str, str]
 def look_ahead(session: str, sweep: SweepConfig, home: Path, point: Point, probe: bool) -> Outlook:
     trials = trials_of(session, sweep, home)
     config = trials.config(point)
-    trials.warm(config)
+    trials.build(config)
     times = trials.inputs(config).bars.times
     days = len(set(((times - 1) // 86_400_000_000_000).tolist()))
     seconds = trials.probe(config) if probe else None
