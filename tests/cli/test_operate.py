@@ -564,6 +564,26 @@ def test_what_is_killed_together_with_its_worker_is_found_by_the_next_up(
 
 
 @pytest.mark.long
+def test_of_one_schedule_no_two_are_at_work(stack: Stack, here: Here, tmp_path: Path) -> None:
+    marker, config = tmp_path / "begun", tmp_path / "hang.yaml"
+    config.write_text(HANG.format(marker=marker))
+    done(here("schedule", "add", str(config), "--cron", "0 0 1 1 *"))
+    with prefect_at(stack.url), get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("backtest/hang")
+        first = wait(lambda: brought_forward(client, deployment))
+        wait(marker.exists)
+        second = wait(lambda: brought_forward(client, deployment))
+    assert second.id != first.id
+
+    wait(lambda: stack.state(second.id) == "Cancelled")
+
+    assert stack.state(first.id) == "Running"
+    stack.cancel(first.id)
+    wait(lambda: stack.state(first.id) == "Cancelled")
+    done(here("schedule", "remove", "hang"))
+
+
+@pytest.mark.long
 def test_a_notification_is_tried(stack: Stack) -> None:
     sent = finish(start("notify", "test", "webhook", NTRADER_HOME=str(stack.home)), timeout=90)
 
