@@ -350,11 +350,16 @@ def test_results_that_have_drifted_are_told(stack: Stack, here: Here) -> None:
 @pytest.fixture
 def hanging(stack: Stack, here: Here, tmp_path: Path) -> tuple[StoredRun, str]:
     """A run at the worker's whose strategy waits for ever, and its flow run."""
-    marker, config = tmp_path / "begun", tmp_path / "hang.yaml"
-    config.write_text(HANG.format(marker=marker))
-    run_id, flow_run_id = submitted(here("run-backtest", "-c", str(config), "--detach", "--json"))
-    wait(marker.exists)
+    run_id, flow_run_id = hang(here, tmp_path / "begun")
+    wait((tmp_path / "begun").exists)
     return get_run(stack.settings, run_id), flow_run_id
+
+
+def hang(here: Here, marker: Path) -> tuple[str, str]:
+    """Submit such a run, which makes the marker when it has begun to wait."""
+    config = marker.with_suffix(".yaml")
+    config.write_text(HANG.format(marker=marker))
+    return submitted(here("run-backtest", "-c", str(config), "--detach", "--json"))
 
 
 def process_of(stack: Stack, flow_run_id: str) -> int:
@@ -362,35 +367,30 @@ def process_of(stack: Stack, flow_run_id: str) -> int:
     return int(stack.flow_run(flow_run_id)["infrastructure_pid"].split("/")[1])
 
 
-def test_a_run_that_is_cancelled_ends_and_says_so(stack: Stack, hanging: tuple[StoredRun, str], here: Here) -> None:
-    run, flow_run_id = hanging
-    process = process_of(stack, flow_run_id)
-    assert [each["id"] for each in json.loads(here("status", "--json").out)["flow_runs"]] == [flow_run_id]
-
-    stack.cancel(flow_run_id)
-
-    wait(lambda: stack.state(flow_run_id) == "Cancelled")
-    after = get_run(stack.settings, str(run.run_id))
-    assert (after.execution_status, after.error_message) == ("interrupted", "interrupted by SIGTERM")
-    wait(lambda: not exists(process))
-    answer = here("watch", str(run.run_id))
-    assert (answer.code, "interrupted by SIGTERM" in answer.err) == (4, True)
-
-
-def test_a_run_whose_process_is_killed_is_marked_and_told(
-    stack: Stack, hanging: tuple[StoredRun, str], here: Here
+def test_a_run_that_is_cancelled_says_so_and_one_whose_process_is_killed_is_marked_and_told(
+    stack: Stack, here: Here, tmp_path: Path
 ) -> None:
-    run, flow_run_id = hanging
+    """Both at once, for each takes its time to begin."""
+    cancelled, killed = (hang(here, tmp_path / name) for name in ("cancelled", "killed"))
+    wait(lambda: (tmp_path / "cancelled").exists() and (tmp_path / "killed").exists())
+    processes = [process_of(stack, flow_run_id) for _, flow_run_id in (cancelled, killed)]
+    going_on = {each["id"] for each in json.loads(here("status", "--json").out)["flow_runs"]}
+    assert going_on == {cancelled[1], killed[1]}
 
-    os.kill(process_of(stack, flow_run_id), signal.SIGKILL)
+    stack.cancel(cancelled[1])
+    os.kill(processes[1], signal.SIGKILL)
 
-    wait(lambda: stack.state(flow_run_id) == "Crashed")
-    after = get_run(stack.settings, str(run.run_id))
-    assert (after.execution_status, after.error_message) == (
-        "interrupted", "the process that ran it ended without a word"
-    )  # fmt: skip
-    told = stack.told_of(f"{run.run_id}: Crashed")
-    assert f"/runs/flow-run/{flow_run_id}" in told["body"]
+    wait(lambda: (stack.state(cancelled[1]), stack.state(killed[1])) == ("Cancelled", "Crashed"))
+    runs = [get_run(stack.settings, run_id) for run_id, _ in (cancelled, killed)]
+    assert [(run.execution_status, run.error_message) for run in runs] == [
+        ("interrupted", "interrupted by SIGTERM"),
+        ("interrupted", "the process that ran it ended without a word"),
+    ]
+    wait(lambda: not any(map(exists, processes)))
+    watched = here("watch", cancelled[0])
+    assert (watched.code, "interrupted by SIGTERM" in watched.err) == (4, True)
+    assert f"/runs/flow-run/{killed[1]}" in stack.told_of(f"{killed[0]}: Crashed")["body"]
+    assert cancelled[0] not in str(stack.told)
     assert "none going on" in here("doctor").out
 
 
