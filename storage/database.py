@@ -145,18 +145,31 @@ _readers: Idle = {}
 
 @contextmanager
 def reading(settings: Settings) -> Iterator[psycopg.Connection[dict[str, Any]]]:
-    """A connection whose schema is current, kept for the next time; errors inside come out as ours."""
-    with _reader(settings) as connection:
-        try:
-            if settings.embedded and schema_version(connection) != HEAD:
-                # Ours to migrate at first use, by whichever command comes first.
-                from storage.migrations import prepare
+    """A connection whose schema is current, kept for the next time: what is set in its session stays set. Errors inside
+    come out as ours."""
+    with _reader(settings) as connection, _current(settings, connection):
+        yield connection
 
-                prepare(settings)
-            require_schema(connection)
-            yield connection
-        except psycopg.Error as error:
-            raise translate(error, settings) from error
+
+@contextmanager
+def reading_apart(settings: Settings) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+    """The same, for this once: its session may be changed as one likes."""
+    with connect(settings) as connection, _current(settings, connection):
+        yield connection
+
+
+@contextmanager
+def _current(settings: Settings, connection: psycopg.Connection[dict[str, Any]]) -> Iterator[None]:
+    try:
+        if settings.embedded and schema_version(connection) != HEAD:
+            # Ours to migrate at first use, by whichever command comes first.
+            from storage.migrations import prepare
+
+            prepare(settings)
+        require_schema(connection)
+        yield
+    except psycopg.Error as error:
+        raise translate(error, settings) from error
 
 
 @contextmanager

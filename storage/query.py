@@ -28,7 +28,7 @@ from psycopg.types.string import TextLoader
 
 from ntrader.errors import ConfigError, NtraderError
 from ntrader.settings import Settings
-from storage.database import connect, reading, translate
+from storage.database import connect, reading_apart, translate
 
 READER = "ntrader_reader"
 
@@ -83,7 +83,7 @@ def ask(settings: Settings, statement: str) -> Iterator[Answer]:
     """
     words = _words(statement)
     _refuse(statement, words)
-    with reading(settings) as first, _as_reader(settings, first) as connection:
+    with reading_apart(settings) as first, _as_reader(settings, first) as connection:
         try:
             _prepare_session(connection)
             with _answer(connection, statement, copies=words[0] == "COPY") as answer:
