@@ -32,6 +32,14 @@ TEMPLATE = "ntrader_template"
 _names = (f"test_{number}" for number in itertools.count(1))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs another Nautilus downloads it, once a process of the suite."""
+    for item in items:
+        if "other_engine" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture(scope="session")
 def home() -> Iterator[Path]:
     """An NTRADER_HOME with a running PostgreSQL, gone at the end. Short, for the socket's sake; not below

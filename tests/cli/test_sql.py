@@ -95,7 +95,14 @@ def test_a_statement_without_rows_says_so(here: Here) -> None:
     assert (answer.code, answer.out, answer.err) == (0, "", "SET: the statement has no rows to show.\n")
 
 
-@pytest.mark.parametrize("words", [(MILLION, "--format", "csv"), (MILLION, "--json"), (f"COPY ({MILLION}) TO STDOUT",)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        (f"COPY ({MILLION}) TO STDOUT",),
+        pytest.param((MILLION, "--format", "csv"), marks=pytest.mark.long),
+        pytest.param((MILLION, "--json"), marks=pytest.mark.long),
+    ],
+)
 def test_a_million_rows_need_no_more_memory_than_ten(environment: Settings, words: tuple[str, ...]) -> None:
     def peak(*arguments: str) -> int:
         """In kB; of this child alone."""
