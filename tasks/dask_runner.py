@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import queue
 import time
@@ -188,9 +189,13 @@ def _connect(address: str) -> Client:
     try:
         return Client(address, timeout=_CONNECT_SECONDS, set_as_default=False, name="ntrader")
     except (OSError, ValueError, TypeError) as error:
-        raise ServiceError(
-            f"no Dask scheduler answers at {address}", hint=f"Is it the address that `dask scheduler` prints? ({error})"
-        ) from error
+        reason = str(error)
+    # What is left of the client closes itself when it is collected. Now: were that while another client starts, in the
+    # thread that holds the lock which both need, they would wait for one another for ever.
+    gc.collect()
+    raise ServiceError(
+        f"no Dask scheduler answers at {address}", hint=f"Is it the address that `dask scheduler` prints? ({reason})"
+    )
 
 
 def _without_workers(address: str, seconds: float) -> ServiceError:
