@@ -15,7 +15,7 @@ backtest: $(NEEDED)
 	@$(UV) run --locked --no-dev ntrader run-backtest $(BACKTEST)
 
 test: $(NEEDED)
-	$(UV) run --locked pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(UV) run --locked pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 format: $(NEEDED)
 	$(UV) run --locked ruff check --fix

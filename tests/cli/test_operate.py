@@ -208,6 +208,7 @@ def test_a_backtest_is_submitted_followed_and_found_again(stack: Stack, here: He
     assert run_id in artifacts(stack, flow_run_id)["backtest-summary"]
 
 
+@pytest.mark.long
 def test_a_reproduction_is_submitted_and_its_verdict_is_told(stack: Stack, here: Here) -> None:
     original = get_run(stack.settings, "@last")
     run_id, flow_run_id = submitted(here("reproduce", str(original.run_id), "--detach", "--json"))
@@ -230,6 +231,7 @@ def artifacts(stack: Stack, flow_run_id: str) -> dict[str, str]:
 # By the clock
 
 
+@pytest.mark.long
 def test_each_night_is_a_new_sweep_and_what_was_there_is_not_run_again(stack: Stack, here: Here) -> None:
     (stack.folder / "nightly.yaml").write_text(NIGHTLY.format(file=stack.folder / "acme.csv"))
     bars(stack.folder / "acme.csv", 400)
@@ -325,6 +327,7 @@ def bars(file: Path, days: int, changed: int | None = None) -> None:
     file.write_text("\n".join(lines) + "\n")
 
 
+@pytest.mark.long
 def test_results_that_have_drifted_are_told(stack: Stack, here: Here) -> None:
     """By webhook and by mail: a bar of the nightly sweep's file, whose runs are above, is another now."""
     url = f"mailto://127.0.0.1:{stack.mail_port}?from=ntrader@desk.example&to=night@desk.example"

@@ -123,6 +123,7 @@ def assert_whole(settings: Settings) -> None:
 # -- somebody stops it ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_sweep_that_is_terminated_says_how_to_go_on(environment: Settings, prefect_server: str, file: str) -> None:
     heard = begun(environment, file)
     family = children(heard.process.pid)
@@ -178,7 +179,8 @@ def migrated(home: Path, server: Server) -> Settings:
     return settings
 
 
-@pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [4, 60])
 def test_a_database_that_is_away_for_a_while_is_waited_for(
     own: tuple[Server, Settings], peace: Settings, file: str, seconds: float
 ) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,12 @@ MATTERS = [a_tick_in_the_price_that_is_paid, a_tick_in_the_close_while_a_positio
            a_bar_more_at_the_end, a_bar_more_at_the_beginning]  # fmt: skip
 
 
+def some(values: Iterable[Any], keep: int) -> list[Any]:
+    """The first of them for every day, all of them with `-m long`."""
+    marked = (pytest.param(value, marks=pytest.mark.long) for value in [*values][keep:])
+    return [*[*values][:keep], *marked]
+
+
 def caused(found: Reproduction, moved: str, factors: str, words: str, *, proven: bool = True) -> None:
     assert not found.verdict.identical
     assert found.verdict.moved == tuple(moved.split())
@@ -165,7 +171,7 @@ def caused(found: Reproduction, moved: str, factors: str, words: str, *, proven:
     assert cause.sentence.startswith(words), cause
 
 
-@pytest.mark.parametrize("change", MATTERS)
+@pytest.mark.parametrize("change", some(MATTERS, 2))
 def test_a_change_of_the_bars_that_matters_is_the_cause(
     place: Place, change: Callable[[Place, str], None], environment: Settings
 ) -> None:
@@ -237,7 +243,7 @@ CODE_THAT_DOES_NOT = {
 }
 
 
-@pytest.mark.parametrize("what", CODE_THAT_MATTERS)
+@pytest.mark.parametrize("what", some(CODE_THAT_MATTERS, 2))
 def test_a_change_of_the_code_that_matters_is_the_cause(what: str, own: Own, environment: Settings) -> None:
     part, old, new = CODE_THAT_MATTERS[what]
     run = own.run(account_type="MARGIN")
@@ -254,7 +260,7 @@ def test_a_change_of_the_code_that_matters_is_the_cause(what: str, own: Own, env
     assert (changed.module, changed.kind, changed.only_comments) == (module, "changed", False)
 
 
-@pytest.mark.parametrize("what", CODE_THAT_DOES_NOT)
+@pytest.mark.parametrize("what", some(CODE_THAT_DOES_NOT, 1))
 def test_a_change_of_the_code_that_does_not_matter_is_not_a_cause(what: str, own: Own) -> None:
     part, old, new = CODE_THAT_DOES_NOT[what]
     run = own.run()
@@ -394,7 +400,7 @@ ELSEWHERE = {
 }
 
 
-@pytest.mark.parametrize("which", ELSEWHERE)
+@pytest.mark.parametrize("which", some(ELSEWHERE, 1))
 def test_another_engine_or_machine_is_named_where_nothing_else_is_left(
     which: str, own: Own, environment: Settings
 ) -> None:
@@ -416,7 +422,7 @@ def test_another_engine_or_machine_is_named_where_nothing_else_is_left(
     assert set(found.explanation.environment) == names.get(older, set().union(*names.values()))
 
 
-@pytest.mark.parametrize("older", ["old engine", "old python", "old both"])
+@pytest.mark.parametrize("older", some(["old engine", "old python", "old both"], 1))
 def test_another_engine_or_machine_with_the_same_result_is_no_cause(
     older: str, own: Own, environment: Settings
 ) -> None:
@@ -462,7 +468,7 @@ FORMER = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", FORMER)
+@pytest.mark.parametrize("what", some(FORMER, 1))
 def test_a_shipped_strategy_of_a_former_version_is_run_as_it_was(what: str, own: Own, environment: Settings) -> None:
     """The original is really run with the former text, as `--with-original-code` would run it."""
     now, then, same = FORMER[what]
