@@ -11,6 +11,13 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from prefect import flow, get_client, task
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateName,
+)
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import Cancelling, Completed, Pending, Running, State
@@ -123,9 +130,11 @@ def eventually[T](find: Callable[[], T | None], seconds: float = 60) -> T:
 def claimed(name: str) -> FlowRun | None:
     """The flow run of that flow that says which process it is. A busy server is asked again."""
     with suppress(PrefectHTTPStatusError), get_client(sync_client=True) as client:
-        flow_id = next((flow.id for flow in client.read_flows() if flow.name == name), None)
-        runs = client.read_flow_runs() if flow_id else []
-        return next((run for run in runs if run.flow_id == flow_id and "/" in (run.infrastructure_pid or "")), None)
+        runs = client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=[name])),
+            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Running"]))),
+        )
+        return next((run for run in runs if "/" in (run.infrastructure_pid or "")), None)
     return None
 
 
@@ -157,6 +166,7 @@ def test_a_sweep_that_is_killed_while_it_plans_is_known(watched: Settings) -> No
 
 
 def test_a_run_whose_lease_has_run_out_and_its_flow_run_are_over(watched: Settings) -> None:
+    reaper.mend(watched)  # what other tests have left behind on this server
     flow_run_id = left_behind(watched, ELSEWHERE)
     run_id = recorded(watched, flow_run_id, lease=-1)
 
