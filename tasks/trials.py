@@ -103,14 +103,12 @@ def run_chunk(settings: Settings, sitting: Sitting, chunk_id: UUID, share: Share
     note(LOADING)
     progress(LOADING, 0)
 
-    tries = itertools.count()
-
     def wait() -> None:
         progress(WAITING, 0)
 
     def take() -> list[Reserved]:
-        # A repeated call has what it took before, if only the answer was lost.
-        held = stored.reserved_by(settings, chunk_id) if next(tries) else []
+        # What the chunk took before: where only the answer was lost, or where Dask gives it to another worker.
+        held = stored.reserved_by(settings, chunk_id)
         return held or stored.reserve(settings, sitting.sweep_id, chunk_id, owner(), share.portion)
 
     reserved = patiently(take, wait)

@@ -153,15 +153,22 @@ class Trials:
 
     def events(self, config: RunConfig) -> Events | None:
         """The bars as the trial's run takes them; None where they have not been built yet."""
-        place = _place(config)
+        place = _place(config.data)
         if place not in self._materials:
             return None
         self._materials.move_to_end(place)
         return self._materials[place].events.get(_played_out(config))
 
     def build(self, config: RunConfig) -> Events:
-        """Build them, and what else has not been built yet: no part of the trial's own time."""
-        return self._events(config)
+        """The same, built where they are not there yet: no part of the trial's own time."""
+        material = self._material(config)
+        played_out = _played_out(config)
+        if played_out not in material.events:
+            material.events[played_out] = build_events(config, material.bars)
+            # They stay: no reason for the garbage collector to walk through hundreds of thousands of them again.
+            gc.collect()
+            gc.freeze()
+        return material.events[played_out]
 
     def prove(self, result: RunResult, config: RunConfig, prints: Fingerprints) -> Execution:
         """What `execute` makes of it."""
@@ -189,7 +196,7 @@ class Trials:
         return min(seconds) * len(bars) / count
 
     def _material(self, config: RunConfig) -> _Material:
-        place = _place(config)
+        place = _place(config.data)
         found = self._materials.get(place)
         if found is None:
             bars = load_bars(config.data, self._home)
@@ -197,16 +204,6 @@ class Trials:
             self._forget_some()
         self._materials.move_to_end(place)
         return found
-
-    def _events(self, config: RunConfig) -> Events:
-        material = self._material(config)
-        played_out = _played_out(config)
-        if played_out not in material.events:
-            material.events[played_out] = build_events(config, material.bars)
-            # They stay: no reason for the garbage collector to walk through hundreds of thousands of them again.
-            gc.collect()
-            gc.freeze()
-        return material.events[played_out]
 
     def _forget_some(self) -> None:
         while len(self._materials) > 1 and sum(len(it.bars) for it in self._materials.values()) > _BARS_KEPT:
@@ -263,13 +260,9 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _place(config: RunConfig) -> str:
-    """What trials that share their bars have in common."""
-    return _written(config.data)
-
-
 @lru_cache(maxsize=4096)
-def _written(data: DataConfig) -> str:
+def _place(data: DataConfig) -> str:
+    """What trials that share their bars have in common."""
     return canonical_json(data.model_dump(mode="json"))
 
 

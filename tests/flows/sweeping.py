@@ -12,7 +12,7 @@ from ntrader.settings import Settings
 from storage.database import connect
 from storage.trials import Portion
 from tasks.chunk import Watched
-from tasks.open_sweep import open_sweep, read
+from tasks.open_sweep import Opening, open_sweep, read
 from tasks.sitting import Share
 
 # What differs between two executions of the same thing.
@@ -42,12 +42,19 @@ def resume(reference: object, workers: int = 2, **options: Any) -> SweepOutcome:
     return outcome
 
 
+def opened(
+    settings: Settings, search: dict[str, Any], base: RunRequest | None = None, *, rerun: bool = False
+) -> Opening:
+    """A sweep whose trials all wait."""
+    config = read(settings, base or request(), search)
+    return open_sweep.fn(settings, config, 1, config_path=None, rerun=rerun, keep_data=True, flow_run_id=None)
+
+
 def begin(
     settings: Settings, search: dict[str, Any], base: RunRequest | None = None, *, trials: int, rerun: bool = False
 ) -> int:
     """A sweep of which so many trials have been run when its process ended. Its number."""
-    config = read(settings, base or request(), search)
-    opening = open_sweep.fn(settings, config, 1, config_path=None, rerun=rerun, keep_data=True, flow_run_id=None)
+    opening = opened(settings, search, base, rerun=rerun)
     watched = Watched()
     watched.run(settings, opening.sitting, Share(Portion(trials), 60), lambda *_: None)
     watched.stop()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from prefect import get_client
@@ -24,11 +25,15 @@ from ntrader.sweeps import standing
 from ntrader.sweeps.standing import Standing
 from storage import sweeps as stored
 from storage.database import connect
+from storage.leases import owner
 from storage.sweeps import Counts
+from storage.trials import Portion, reserve
 from tasks import open_sweep
+from tasks.chunk import Watched
+from tasks.sitting import Share
 from tests import factories
 from tests.flows.stored import Own, make_own
-from tests.flows.sweeping import begin, everything, made, request, resume, row_ids, run, scripted
+from tests.flows.sweeping import begin, everything, made, opened, request, resume, row_ids, run, scripted
 from tests.storage.trials import runs, states, table
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -406,3 +411,16 @@ def test_how_far_it_is_can_be_followed_here_and_in_prefect(environment: Settings
         )
     assert sorted(str(artifact.type) for artifact in artifacts) == ["image", "markdown", "progress", "table"]
     assert next(artifact.data for artifact in artifacts if artifact.type == "progress") == 100
+
+
+def test_a_chunk_that_is_handed_out_again_runs_what_it_holds(environment: Settings) -> None:
+    """As Dask does with the chunk of a worker that it has lost: what that one took would be nobody's for minutes."""
+    opening = opened(environment, {"params": {"fast_period": {"range": [5, 20, 5]}}})
+    chunk_id, watched = uuid4(), Watched()
+    held = reserve(environment, opening.sweep_id, chunk_id, owner(), Portion(2))
+
+    report = watched.run(environment, opening.sitting, Share(Portion(1), 60), lambda *_: None, chunk_id)
+    watched.stop()
+
+    assert (report.saved, [trial.number for trial in held]) == (2, [0, 1])
+    assert states(environment, opening.sweep_id) == ["success", "success", "waiting", "waiting"]
