@@ -83,6 +83,7 @@ def _facts(sweep: StoredSweep, outcomes: list[Outcome]) -> Facts:
         failed={reason or "unknown": count for reason, count in failed.items()},
         seconds=sweep.seconds,
         verified=sweep.verified,
+        best_linked=sweep.best_linked,
         created_at=sweep.created_at,
         finished_at=sweep.finished_at,
     )

@@ -43,7 +43,7 @@ _MOST_LISTED: Final = 12
 class Facts:
     """What is recorded of a sweep: `planned` trials at most, of which `success` and `failed` (by reason) are done and
     `linked` are runs that there were before; `seconds` in all sittings. `verified` says what came of running the best
-    trial once more, None where it was not."""
+    trial once more, None where it was not; `best_linked` that it is a run that there was before."""
 
     id: int
     name: str | None
@@ -57,6 +57,7 @@ class Facts:
     failed: Mapping[str, int]
     seconds: float
     verified: bool | None
+    best_linked: bool | None
     created_at: datetime
     finished_at: datetime | None
 
@@ -147,9 +148,15 @@ def _overview(facts: Facts, analysis: Analysis, written: Written, style: Style) 
         ("Failed", f"{failed:,} ({reasons})" if failed else "0"),
         ("Time", style.duration(facts.seconds)),
         ("Best", f"{written.text(best.value)} (trial {best.number:,})" if best else UNDEFINED),
-        ("Best verified", {True: "identical when run by itself", False: "DIFFERENT", None: "no"}[facts.verified]),
+        ("Best verified", _verified(facts)),
     ]
     return Section("Sweep", (("", "left"), ("", "left")), tuple(pairs))
+
+
+def _verified(facts: Facts) -> str:
+    if facts.verified is None:
+        return "not again, it was there before" if facts.best_linked else "no"
+    return "identical when run by itself" if facts.verified else "DIFFERENT"
 
 
 def _space(facts: Facts) -> Section:

@@ -48,7 +48,8 @@ def page_of(
         "id": 7, "name": sweep.name, "config": sweep, "strategy_name": "SMA Crossover", "state": "finished",
         "sampler_version": None,
         "planned": len(outcomes), "success": len(outcomes) - failed.total(), "linked": 2, "failed": failed,
-        "seconds": 12.0, "verified": True, "created_at": datetime(2026, 1, 2, tzinfo=UTC), "finished_at": None,
+        "seconds": 12.0, "verified": True, "best_linked": False,
+        "created_at": datetime(2026, 1, 2, tzinfo=UTC), "finished_at": None,
     }  # fmt: skip
     made = Facts(**known | facts)
     return made, analysis, sweep_page(made, analysis, runs_of(analysis), STYLE)
@@ -151,6 +152,15 @@ def test_an_unfinished_sweep_says_so() -> None:
     text = text_of(page_of(build({"n": [1, 2, 3]}), lambda _: 1.0, state="interrupted", planned=10, verified=None)[2])
     assert "The sweep is interrupted: 3 of 10 trials are done." in text
     assert "Best verified no" in text
+
+
+@pytest.mark.parametrize(
+    ("verified", "best_linked", "words"),
+    [(None, True, "not again, it was there before"), (False, False, "DIFFERENT"), (None, None, "no ")],
+)
+def test_what_came_of_running_the_best_trial_again(verified: bool | None, best_linked: bool | None, words: str) -> None:
+    made = page_of(build({"n": [1, 2, 3]}), lambda _: 1.0, verified=verified, best_linked=best_linked)
+    assert f"Best verified {words}" in text_of(made[2])
 
 
 LINE = {"a": {"range": [1, 9, 1]}}
