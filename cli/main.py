@@ -183,6 +183,8 @@ def _leave(code: int) -> None:
         from flows.launch import finish
 
         finish()
+    if worker := sys.modules.get("ntrader.worker"):
+        worker.leave_nothing()
     os._exit(code)
 
 

@@ -15,6 +15,7 @@ import io
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import sys
 import threading
@@ -53,6 +54,12 @@ def warm_up() -> None:
     resource_tracker.ensure_running()
     with _without_interrupts():
         forkserver.ensure_running()
+
+
+def leave_nothing() -> None:
+    """Remove the folder of the fork server's socket: at the end of a process that does not end in the usual way, where
+    nobody else would."""
+    shutil.rmtree(util.get_temp_dir(), ignore_errors=True)
 
 
 class Worker:

@@ -321,6 +321,9 @@ def _start_once(place: _Place, binaries: Path, runner: _Runner) -> str | None:
     if int(_data_major(place) or 0) >= 18:
         # Its I/O workers are for disks that are far away: ten rows from memory took 3.7 ms with them, 2.6 without.
         options["io_method"] = "sync"
+    if _has_lz4(binaries):
+        # A new database goes page by page into the log: 0.1 s with lz4, 0.25 s with PostgreSQL's own compression.
+        options["wal_compression"] = "lz4"
     command = [str(binaries / "bin" / "postgres"), "-D", str(place.data)]
     command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
     with _open_log(place, runner.account) as log:
@@ -338,6 +341,13 @@ def _start_once(place: _Place, binaries: Path, runner: _Runner) -> str | None:
         )
     _started.append(process)
     return None if _becomes_ready(place, process) else _log_end(place, begin)
+
+
+def _has_lz4(binaries: Path) -> bool:
+    """Whether this PostgreSQL was built with it: one that was not refuses to start where it is wanted."""
+    with suppress(OSError):
+        return "--with-lz4" in _run([str(binaries / "bin" / "pg_config"), "--configure"], binaries).stdout
+    return False
 
 
 def _becomes_ready(place: _Place, process: Popen[bytes]) -> bool:

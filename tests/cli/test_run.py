@@ -35,8 +35,8 @@ MAIN_JOB = [
 ]
 
 
-def test_the_main_job_says_what_came_of_it(command: Command, environment: Settings) -> None:
-    answer = finish(command(*MAIN_JOB))
+def test_the_main_job_says_what_came_of_it(command: Command, environment: Settings, tmp_path: Path) -> None:
+    answer = finish(command(*MAIN_JOB, TMPDIR=str(tmp_path)))
 
     assert answer.code == 0
     (run,) = list_runs(environment, 10).runs
@@ -47,6 +47,7 @@ def test_the_main_job_says_what_came_of_it(command: Command, environment: Settin
     assert lines[-2:] == ["Results saved to database!", f"Run ID: {run.run_id}"]
     assert "Running ..." in answer.err
     assert run.config_path == "config/strategies/sma_crossover.yaml"
+    assert not list(tmp_path.iterdir())
 
 
 def test_json_is_one_document_with_the_columns_of_the_tables(

@@ -229,6 +229,7 @@ def test_a_home_that_was_moved_while_the_server_ran_is_still_found(new_home: Cal
         ("max_connections", "200"),
         ("shared_buffers", "256MB"),
         ("jit", "off"),
+        ("wal_compression", "lz4"),
         ("data_checksums", "on"),
         ("unix_socket_permissions", "0700"),
     ],
