@@ -92,9 +92,7 @@ def delete_runs(settings: Settings, references: Sequence[str]) -> int:
     each, so that the number of trials stays known. All or none; raises ConfigError for a run that is running."""
     with _writing(settings) as connection:
         ids = _ids(connection, references)
-        rows = connection.execute(
-            "SELECT run_id, execution_status FROM backtest_runs WHERE run_id = ANY(%s) FOR UPDATE", [ids]
-        ).fetchall()
+        rows = _locked(connection, ids)
         _require_all(ids, rows)
         _require_finished(rows)
         return connection.execute("DELETE FROM backtest_runs WHERE run_id = ANY(%s)", [ids]).rowcount
@@ -114,8 +112,9 @@ def count_deleted(settings: Settings, strategies: Sequence[str] = (), symbols: S
 def _changed(settings: Settings, references: Sequence[str], change: sql.SQL, **values: Any) -> list[UUID]:
     with _writing(settings) as connection:
         ids = _ids(connection, references)
-        statement = sql.SQL("UPDATE backtest_runs SET {} WHERE run_id = ANY(%(ids)s) RETURNING run_id").format(change)
-        _require_all(ids, connection.execute(statement, values | {"ids": ids}).fetchall())
+        _require_all(ids, _locked(connection, ids))
+        statement = sql.SQL("UPDATE backtest_runs SET {} WHERE run_id = ANY(%(ids)s)").format(change)
+        connection.execute(statement, values | {"ids": ids})
     return ids
 
 
@@ -126,8 +125,17 @@ def _writing(settings: Settings) -> Iterator[psycopg.Connection[dict[str, Any]]]
 
 
 def _ids(connection: psycopg.Connection[dict[str, Any]], references: Sequence[str]) -> list[UUID]:
-    """Each run once, in a fixed order, so that two commands cannot wait for each other."""
+    """Each run once."""
     return sorted(set(find_run_ids(connection, references)))
+
+
+def _locked(connection: psycopg.Connection[dict[str, Any]], ids: Sequence[UUID]) -> list[dict[str, Any]]:
+    """In a fixed order, so that two commands cannot wait for each other: an UPDATE takes rows in the order in which it
+    happens to meet them."""
+    return connection.execute(
+        "SELECT run_id, execution_status FROM backtest_runs WHERE run_id = ANY(%s) ORDER BY run_id FOR UPDATE",
+        [list(ids)],
+    ).fetchall()
 
 
 def _require_all(ids: Sequence[UUID], rows: list[dict[str, Any]]) -> None:

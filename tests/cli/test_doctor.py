@@ -34,7 +34,8 @@ def test_a_warning_is_no_failure(here: Here, monkeypatch: pytest.MonkeyPatch) ->
 
     document = json.loads(answer.out)
     assert (answer.code, answer.err, document["ok"]) == (0, "", True)
-    assert [check for check in document["checks"] if check["state"] != "ok"] == [
+    # Without a Prefect server, its flow runs cannot be looked at.
+    assert [check for check in document["checks"] if check["state"] not in ("ok", "skipped")] == [
         {
             "name": "Recording",
             "state": "warning",

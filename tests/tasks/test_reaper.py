@@ -140,6 +140,7 @@ def claimed(name: str) -> FlowRun | None:
 
 def test_a_sweep_that_is_killed_while_it_plans_is_known(watched: Settings) -> None:
     """It has written nothing yet: its table is locked. No worker had started it, so nobody else noticed."""
+    reaper.mend(watched)  # what other tests have left behind on this server
     with connect(watched) as connection, connection.transaction():
         connection.execute("LOCK TABLE sweeps IN EXCLUSIVE MODE")
         process = start("sweep", "run", "-s", "momentum", "--symbol", "AAPL", "-p", "lookback=5:9:2", "-w", "1")
