@@ -27,11 +27,14 @@ from tasks.sitting import LOADING, SAVING, ChunkReport
 
 SIZING: dict[str, dict[str, Any]] = {"risk": {"risk_percent": 2.0}, "fixed": {"trade_size": 100}}
 CAPITAL = 1_000_000
+# 250 bars, over which a trial of `Plan.days` trades three times.
+YEAR = date(2011, 3, 1), date(2012, 2, 24)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A grid over two periods, as `parse_param` reads them, on so many made-up bars, or on those of a csv file."""
+    """A grid over two periods, as `parse_param` reads them, on so many made-up bars, on those of a csv file, or on a
+    year of real ones."""
 
     bars: int
     fast: str
@@ -42,6 +45,7 @@ class Case:
     verify: bool = True
     capital: int = CAPITAL
     csv: str | None = None
+    real: bool = False
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -49,7 +53,16 @@ class Case:
         return tuple(product(fast, slow))
 
     @property
+    def series(self) -> tuple[str, str]:
+        """Symbol and source."""
+        if self.real:
+            return "AAPL", "sample"
+        return "TEST", "csv" if self.csv else "synthetic"
+
+    @property
     def period(self) -> tuple[date, date]:
+        if self.real:
+            return YEAR
         if self.timeframe == "1-DAY":
             first = date(2000, 1, 3)
             return first, np.busday_offset(first, self.bars - 1).astype("datetime64[D]").item()
@@ -58,11 +71,11 @@ class Case:
 
     @property
     def request(self) -> RunRequest:
+        symbol, source = self.series
         start, end = (None, None) if self.csv else self.period
         return RunRequest(
-            strategy="sma_crossover", symbol="TEST", source="csv" if self.csv else "synthetic", data_path=self.csv,
-            timeframe=self.timeframe, start=start, end=end, parameters=SIZING[self.sizing],
-            initial_capital=Decimal(self.capital),
+            strategy="sma_crossover", symbol=symbol, source=source, data_path=self.csv, timeframe=self.timeframe,
+            start=start, end=end, parameters=SIZING[self.sizing], initial_capital=Decimal(self.capital),
         )  # fmt: skip
 
     @property
@@ -75,10 +88,11 @@ class Case:
     @property
     def words(self) -> list[str]:
         """The same for the command line."""
+        symbol, source = self.series
         start, end = (moment.isoformat() for moment in self.period)
         given = " ".join(f"--set {name}={value}" for name, value in SIZING[self.sizing].items())
         return (
-            f"sweep run --strategy sma_crossover --symbol TEST --source synthetic --timeframe {self.timeframe}"
+            f"sweep run --strategy sma_crossover --symbol {symbol} --source {source} --timeframe {self.timeframe}"
             f" --start-date {start} --end-date {end} --initial-capital {self.capital} {given}"
             f" --param fast_period={self.fast} --param slow_period={self.slow} --workers {PROCESSES} --json"
             f"{'' if self.verify else ' --no-verify'}"

@@ -11,7 +11,7 @@
     scaling   two workers beside one, and beside stock Nautilus in two processes
     others    backtesting.py, vectorbt and backtrader over the same grid and bars
 
-What is compared alternates, and the order within a round turns round; medians of ratios. Printed with each figure: how
+What is compared alternates, a sweep between two laps of the loop; medians of ratios. Printed with each figure: how
 much CPU time other programs used meanwhile. Everything happens in an NTRADER_HOME of its own, which is gone at the end.
 Services are up and the flow's process has imported everything before a clock starts; workers are forked by each sweep
 from a fork server that has the engine, build their bars then, and end with it.
@@ -61,7 +61,8 @@ class Plan:
 
     def days(self, sizing: str = "fixed") -> Case:
         """2,000 trials on a year of days."""
-        return Case(250, "5:44:1", "50:99:1" if not self.quick else "50:99:10", sizing, asked=1.15)
+        slow = "27:106:1" if not self.quick else "27:106:10"
+        return Case(250, "2:26:1", slow, sizing, asked=1.15, real=True)
 
     def years(self, sizing: str = "fixed") -> Case:
         """500 trials on thirteen years of days."""
@@ -73,7 +74,7 @@ class Plan:
         return Case(bars, "10:50:10", slow, sizing, timeframe="1-MINUTE", asked=1.02, verify=False)
 
     def thousand(self, sizing: str = "fixed") -> Case:
-        return Case(250, "5:24:1", "50:99:1" if not self.quick else "50:99:10", sizing)
+        return Case(250, "5:24:1", "50:99:1" if not self.quick else "50:99:10", sizing, real=True)
 
     def ratios(self) -> Iterator[tuple[Case, int]]:
         """Each with its number of rounds: the shorter a run, the more it is disturbed."""
@@ -115,7 +116,7 @@ def at_home() -> Iterator[Settings]:
     os.environ["NTRADER_HOME"] = str(home)
     settings = load_settings()
     try:
-        launch(settings, Case(250, "5,10", "50,60"))
+        launch(settings, Case(250, "5,10", "50,60", real=True))
         yield settings
     finally:
         command(["down"])
@@ -162,29 +163,38 @@ def verdict(median: float, asked: float | None, *, at_least: bool = False) -> st
 
 @dataclass
 class Round:
-    """A lap of the hand-written loop and a sweep of the same trials, one after the other."""
+    """A sweep between two laps of the hand-written loop over the same trials: their mean is what it is compared with,
+    so that a machine that grows slower or faster meanwhile favours neither."""
 
-    floor: Lap
+    laps: tuple[Lap, Lap]
     floor_spent: Spent
     swept: Swept
 
     @property
+    def floor_seconds(self) -> float:
+        return statistics.mean(lap.seconds for lap in self.laps)
+
+    @property
+    def floor_cpu(self) -> float:
+        return statistics.mean(lap.cpu for lap in self.laps)
+
+    @property
     def ratio(self) -> float:
-        return self.swept.spent.seconds / self.floor.seconds
+        return self.swept.spent.seconds / self.floor_seconds
 
     @property
     def cpu_ratio(self) -> float:
-        return self.swept.spent.total / self.floor.cpu
+        return self.swept.spent.total / self.floor_cpu
 
 
 def show_ratios(settings: Settings, plan: Plan) -> None:
     tell("RATIO: wall time, sweep / hand-written loop")
-    for case, rounds in plan.ratios():
-        kind = fastest(case)
-        done = [one_round(settings, case, kind, number) for number in range(rounds)]
-        show_ratio(case, kind, done)
+    for case, count in plan.ratios():
+        say_costs(case)
+        rounds = list(rounds_of(settings, case, count))
+        show_ratio(case, rounds)
         if not case.verify:
-            show_verification(settings, case, done)
+            show_verification(settings, case, rounds)
 
 
 def config_of(case: Case) -> RunConfig:
@@ -201,51 +211,52 @@ def lap(case: Case, kind: str, pairs: Sequence[floor.Pair] | None = None) -> tup
     return done, spent
 
 
-def fastest(case: Case) -> str:
-    """The floor is whichever of the two loops needs less CPU time."""
+def say_costs(case: Case) -> None:
+    """Of a trial in the loop, and in one around our own engine."""
     some = case.pairs[:: max(1, len(case.pairs) // (100 if case.bars < 1_000 else 4))]
-    cost: dict[str, list[float]] = {"direct": [], "engine": []}
+    kinds = ("direct", "engine")
+    cost: dict[str, list[float]] = {kind: [] for kind in kinds}
     for number in range(3 if case.bars < 10_000 else 1):
-        for kind in cost if number % 2 == 0 else reversed(cost):
+        for kind in kinds if number % 2 == 0 else reversed(kinds):
             cost[kind].append(lap(case, kind, some)[0].cpu / len(some))
     say(f"  {case}: " + ", ".join(f"{kind} {1e3 * min(each):.2f} ms of CPU a trial" for kind, each in cost.items()))
-    return min(cost, key=lambda kind: min(cost[kind]))
 
 
-def one_round(settings: Settings, case: Case, kind: str, number: int) -> Round:
+def rounds_of(settings: Settings, case: Case, count: int) -> Iterator[Round]:
     """Each with a capital of its own, or the second sweep would find the trials of the first."""
-    case = replace(case, capital=CAPITAL + number)
-    if number % 2 == 0:
-        first, first_spent = lap(case, kind)
-        swept = sweep(settings, case)
-    else:
-        swept = sweep(settings, case)
-        first, first_spent = lap(case, kind)
-    done = Round(first, first_spent, swept)
-    require_equal(settings, case, done)
-    say(
-        f"  {case}: loop {first.seconds:.2f} s (others {first_spent.others:.1f}), sweep {swept.spent.seconds:.2f} s"
-        f" (others {swept.spent.others:.1f}), ratio {done.ratio:.3f}, of CPU {done.cpu_ratio:.3f}, {processes.load()}"
-    )
-    return done
+    before, _ = lap(case, "direct")
+    for number in range(count):
+        this = replace(case, capital=CAPITAL + number)
+        swept = sweep(settings, this)
+        after, spent = lap(this, "direct")
+        done = Round((before, after), spent, swept)
+        require_equal(settings, this, done)
+        say(
+            f"  {this}: loop {before.seconds:.2f} and {after.seconds:.2f} s (others {spent.others:.1f}), sweep"
+            f" {swept.spent.seconds:.2f} s (others {swept.spent.others:.1f}), ratio {done.ratio:.3f}, of CPU"
+            f" {done.cpu_ratio:.3f}, {processes.load()}"
+        )
+        yield done
+        before = after
 
 
 def require_equal(settings: Settings, case: Case, done: Round) -> None:
     """Both must have done the same work, or the comparison means nothing."""
     found = finals(settings, done.swept)
-    assert found.keys() == done.floor.equity.keys() == set(case.pairs)
-    wrong = [pair for pair, final in found.items() if round(final, 2) != round(done.floor.equity[pair], 2)]
+    expected = done.laps[1].equity
+    assert found.keys() == expected.keys() == set(case.pairs)
+    wrong = [pair for pair, final in found.items() if round(final, 2) != round(expected[pair], 2)]
     if wrong:
         raise SystemExit(f"{case}: loop and sweep do not agree on the final equity of {len(wrong):,} trials")
 
 
-def show_ratio(case: Case, kind: str, rounds: Sequence[Round]) -> None:
+def show_ratio(case: Case, rounds: Sequence[Round]) -> None:
     ratios = [each.ratio for each in rounds]
     trials = len(case.pairs)
-    loop = statistics.median(each.floor.seconds for each in rounds)
+    loop = statistics.median(each.floor_seconds for each in rounds)
     ours = statistics.median(each.swept.spent.seconds for each in rounds)
     tell()
-    tell(f"{case} (loop: {kind})")
+    tell(str(case))
     tell(f"  loop   {loop:8.2f} s  {trials / loop:7.1f} trials/s, all in memory")
     tell(f"  sweep  {ours:8.2f} s  {trials / ours:7.1f} trials/s, all saved{', best verified' if case.verify else ''}")
     tell(f"  ratio  {spread(ratios, 3)}   {verdict(statistics.median(ratios), case.asked)}")
@@ -255,7 +266,7 @@ def show_ratio(case: Case, kind: str, rounds: Sequence[Round]) -> None:
 
 def show_breakdown(one: Round, trials: int) -> None:
     """Of the round in the middle: where its wall time and its CPU time went."""
-    swept, lap_ = one.swept, one.floor
+    swept, lap_ = one.swept, one.laps[1]
     phases = swept.phases()
     tell(
         "  wall time of the sweep in the middle, s: "
@@ -280,7 +291,7 @@ def show_breakdown(one: Round, trials: int) -> None:
 def show_verification(settings: Settings, case: Case, rounds: Sequence[Round]) -> None:
     """Everything is there already but the verdict."""
     verified = sweep(settings, replace(case, verify=True))
-    trial = statistics.median(PROCESSES * each.floor.seconds / len(case.pairs) for each in rounds)
+    trial = statistics.median(PROCESSES * each.floor_seconds / len(case.pairs) for each in rounds)
     tell(f"  verifying the best trial takes {verified.verifying:.2f} s more; a trial in the loop {trial:.2f} s")
 
 
@@ -290,10 +301,10 @@ def show_verification(settings: Settings, case: Case, rounds: Sequence[Round]) -
 def show_commands(settings: Settings, plan: Plan) -> None:
     tell("COMMAND: `ntrader sweep run` from a cold start, services up")
     for case, rounds in ((plan.days(), max(1, plan.rounds // 2)), (plan.years(), max(1, plan.rounds // 3))):
-        kind, ratios, seconds = fastest(case), [], []
+        ratios, seconds = [], []
         for number in range(rounds):
             this = replace(case, capital=2 * CAPITAL + number)
-            first = lap(this, kind)[0].seconds
+            first = lap(this, "direct")[0].seconds
             seconds.append(command(this.words)[0])
             ratios.append(seconds[-1] / first)
             say(f"  {this}: loop {first:.2f} s, command {seconds[-1]:.2f} s, {processes.load()}")
@@ -342,7 +353,7 @@ def imports() -> float:
 def show_changed(settings: Settings, case: Case) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bars.csv"
-        this = replace(case, csv=str(path))
+        this = replace(case, csv=str(path), real=False)
         prices = [round(100 + random.Random(number).uniform(-5, 5), 2) for number in range(case.bars)]
         write_csv(path, prices)
         sweep(settings, this)
