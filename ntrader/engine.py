@@ -24,6 +24,8 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from nautilus_trader.analysis.analyzer import PortfolioAnalyzer
 from nautilus_trader.backtest.config import BacktestEngineConfig
 from nautilus_trader.backtest.engine import BacktestEngine
 from nautilus_trader.backtest.models import FeeModel, FillModel, LatencyModel
@@ -46,7 +48,7 @@ from nautilus_trader.model.events import OrderFilled
 from nautilus_trader.model.identifiers import InstrumentId, TraderId, Venue
 from nautilus_trader.model.instruments import Equity
 from nautilus_trader.model.objects import Currency, Money, Price
-from pandas import Timestamp
+from nautilus_trader.portfolio import portfolio
 
 from ntrader.background import every
 from ntrader.config import FeesConfig, RunConfig
@@ -140,8 +142,28 @@ def bar_type(bars: Bars) -> BarType:
     return BarType.from_str(f"{bars.symbol}.{bars.venue}-{bars.timeframe}-LAST-EXTERNAL")
 
 
+class _Analyzer(PortfolioAnalyzer):
+    """Keeps nothing, for its statistics are computed elsewhere: the original makes six empty pandas series a run, and
+    concatenates one per closed trade."""
+
+    _NOTHING = pd.Series(dtype=np.float64)
+
+    def _empty_returns(self) -> pd.Series:
+        return self._NOTHING
+
+    def record_trade(self, *_: object, **__: object) -> None: ...
+
+
 class _Engine(BacktestEngine):
     """Without the statistics it logs before and after each run: a third of a short run's time, and never seen."""
+
+    def __init__(self, config: BacktestEngineConfig) -> None:
+        # The portfolio, which makes one, takes no other.
+        portfolio.PortfolioAnalyzer = _Analyzer
+        try:
+            super().__init__(config)
+        finally:
+            portfolio.PortfolioAnalyzer = PortfolioAnalyzer
 
     def _log_pre_run(self) -> None: ...
 
@@ -170,8 +192,6 @@ def _add_venue(engine: BacktestEngine, config: RunConfig, events: Events) -> Non
         bar_execution=events.bar_execution,
         trade_execution=True,
     )
-    # It concatenates a pandas frame per closed trade, for statistics that are computed elsewhere.
-    engine.kernel.portfolio.analyzer.record_trade = lambda *_args: None
 
 
 def _feed(engine: BacktestEngine, events: Events) -> None:
@@ -193,8 +213,8 @@ def _run(engine: BacktestEngine, events: Events) -> None:
         ) from error
 
 
-def _moment(event: Any) -> Timestamp:
-    return Timestamp(event.ts_init, tz="UTC")
+def _moment(event: Any) -> pd.Timestamp:
+    return pd.Timestamp(event.ts_init, tz="UTC")
 
 
 def _refuse_early_stop(engine: BacktestEngine, events: Events, config: RunConfig) -> None:
