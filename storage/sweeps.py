@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import psycopg
@@ -286,16 +286,22 @@ def outcomes(settings: Settings, sweep_id: int, metric: str) -> list[Outcome]:
         return [Outcome(**{**row, "point": _point(row["point"])}) for row in rows]
 
 
+# So many trials at most are looked at to tell how long one takes: there may be millions.
+_LOOKED_BACK: Final = 1_000
+
+
 def recorded_seconds(settings: Settings, strategy_path: str, symbol: str, bars: int) -> float | None:
     """What a trial of the strategy over about so many bars of the symbol took, by the latest that were run."""
     with reading(settings) as connection:
         row = connection.execute(
             "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY execution_duration_seconds) AS seconds, count(*) AS n"
-            " FROM (SELECT r.execution_duration_seconds FROM backtest_runs r JOIN equity_curves c"
-            " ON c.backtest_run_id = r.id WHERE NOT r.archived AND r.instrument_symbol = %s AND r.strategy_path = %s"
-            " AND r.trial_number IS NOT NULL AND r.execution_status = 'success' AND c.points BETWEEN %s AND %s"
-            " ORDER BY r.created_at DESC NULLS LAST, r.id DESC LIMIT 50) latest",
-            [symbol, strategy_path, int(bars * 0.8), int(bars * 1.25) + 1],
+            " FROM (SELECT execution_duration_seconds FROM"
+            " (SELECT id, created_at, execution_duration_seconds FROM backtest_runs WHERE NOT archived"
+            " AND instrument_symbol = %s AND strategy_path = %s AND trial_number IS NOT NULL"
+            " AND execution_status = 'success' ORDER BY created_at DESC NULLS LAST, id DESC LIMIT %s) latest"
+            " JOIN equity_curves ON backtest_run_id = latest.id WHERE points BETWEEN %s AND %s"
+            " ORDER BY created_at DESC NULLS LAST, latest.id DESC LIMIT 50) alike",
+            [symbol, strategy_path, _LOOKED_BACK, int(bars * 0.8), int(bars * 1.25) + 1],
         ).fetchone()
     return row["seconds"] if row and row["n"] >= 10 else None
 

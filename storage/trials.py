@@ -75,16 +75,19 @@ def reserve(settings: Settings, sweep_id: int, chunk_id: UUID, owner: str, porti
     with writing(settings) as connection:
         free = _free(connection, sweep_id, portion.limit * portion.shares)
         wanted = min(portion.limit, max(portion.least, -(-free // portion.shares)))
+        # In two statements: in one, PostgreSQL compares every trial taken with every trial of the sweep, as long as its
+        # statistics do not know that the sweep has more than one.
+        taken = connection.execute(
+            f"SELECT trial_number, crashes FROM trials WHERE sweep_id = %s AND {_FREE}"
+            " ORDER BY crashes > 0 DESC, trial_number LIMIT %s FOR UPDATE SKIP LOCKED",
+            [sweep_id, wanted],
+        ).fetchall()
+        crashed = [row["trial_number"] for row in taken if row["crashes"]]
         found = connection.execute(
-            "WITH taken AS (SELECT trial_number, crashes FROM trials WHERE sweep_id = %(sweep)s"
-            f" AND {_FREE} ORDER BY crashes > 0 DESC, trial_number LIMIT %(limit)s FOR UPDATE SKIP LOCKED),"
-            " alone AS (SELECT trial_number FROM taken WHERE crashes > 0 ORDER BY trial_number LIMIT 1)"
-            " UPDATE trials t SET state = 'running', chunk_id = %(chunk)s, lease_owner = %(owner)s,"
-            f" lease_expires_at = now() + interval '{LEASE_SECONDS} seconds' FROM taken"
-            " WHERE t.sweep_id = %(sweep)s AND t.trial_number = taken.trial_number"
-            " AND (NOT EXISTS (SELECT FROM alone) OR t.trial_number = (SELECT trial_number FROM alone))"
-            " RETURNING t.trial_number, t.run_key, t.point, t.crashes",
-            {"sweep": sweep_id, "limit": wanted, "chunk": chunk_id, "owner": owner},
+            "UPDATE trials SET state = 'running', chunk_id = %s, lease_owner = %s,"
+            f" lease_expires_at = now() + interval '{LEASE_SECONDS} seconds'"
+            " WHERE sweep_id = %s AND trial_number = ANY(%s) RETURNING trial_number, run_key, point, crashes",
+            [chunk_id, owner, sweep_id, crashed[:1] or [row["trial_number"] for row in taken]],
         ).fetchall()
     trials = [Reserved(row["trial_number"], row["run_key"], read_point(row["point"]), row["crashes"]) for row in found]
     return sorted(trials, key=lambda trial: trial.number)
