@@ -127,6 +127,7 @@ class Chaos:
         self._deck = plan.deck(self._random)
         self._flow: subprocess.Popen[str] | None = None
         self._family: set[int] = set()
+        self._session: int | None = None
         self._victims = {"worker": self._worker, "flow": self._own, "server": self._server, "backend": self._backend}
         self.verdict = Verdict()
 
@@ -201,6 +202,7 @@ class Chaos:
 
     def _launch(self, *words: str) -> None:
         self._flow = self._start("sweep", *words)
+        self._session = _session(self._flow.pid)
         self.verdict.starts += 1
         self.verdict.resumes += words[0] != "run"
 
@@ -215,7 +217,8 @@ class Chaos:
             self._report(f"       flow ended with exit code {code}: {_error(said)}")
             if "Traceback" in said or code == 1:
                 self.verdict.problems.append(f"the flow ended with exit code {code}: {said[-500:]}")
-        orphans = _gone_within(self._family, 10.0)
+        # Without services that it had just begun to start when they were counted.
+        orphans = [pid for pid in _gone_within(self._family, 10.0) if _session(pid) == self._session]
         if orphans:
             self.verdict.problems.append(f"processes outlived their flow: {orphans}")
         self._family.clear()
@@ -396,12 +399,15 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 def _descendants(pid: int) -> list[int]:
     """Its own processes; services that it has started are in sessions of their own."""
-    try:
-        session = os.getsid(pid)
-        direct = [child for child in children(pid) if os.getsid(child) == session]
-    except ProcessLookupError:
-        return []
+    session = _session(pid)
+    direct = [child for child in children(pid) if session is not None and _session(child) == session]
     return direct + [below for child in direct for below in _descendants(child)]
+
+
+def _session(pid: int) -> int | None:
+    with suppress(ProcessLookupError):
+        return os.getsid(pid)
+    return None
 
 
 def _runs_trials(pid: int) -> bool:
