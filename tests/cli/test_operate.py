@@ -210,7 +210,9 @@ def test_a_backtest_is_submitted_followed_and_found_again(stack: Stack, here: He
 
 @pytest.mark.long
 def test_a_reproduction_is_submitted_and_its_verdict_is_told(stack: Stack, here: Here) -> None:
-    original = get_run(stack.settings, "@last")
+    first, _ = submitted(here("run-backtest", "-s", "momentum", "--symbol", "MSFT", "--detach", "--json"))
+    done(here("watch", first))
+    original = get_run(stack.settings, first)
     run_id, flow_run_id = submitted(here("reproduce", str(original.run_id), "--detach", "--json"))
     watched = done(here("watch", run_id))
 

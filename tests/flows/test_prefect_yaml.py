@@ -68,8 +68,8 @@ def test_from_a_checkout_whose_path_has_a_space_and_a_run_of_it_elsewhere(
     started = prefect("deployment", "run", "backtest/backtest", folder=tmp_path, api=prefect_api)
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name("backtest/backtest")
-        (flow_run,) = [run for run in client.read_flow_runs() if run.deployment_id == deployment.id]
-    assert str(flow_run.id) in started.stdout
+        (flow_run,) = [run for run in client.read_flow_runs() if str(run.id) in started.stdout]
+    assert flow_run.deployment_id == deployment.id
     shutil.rmtree(checkout)
     executed = prefect("flow-run", "execute", str(flow_run.id), folder=tmp_path, api=prefect_api)
     assert executed.returncode == 0, executed.stderr

@@ -110,6 +110,11 @@ def parent(pid: int) -> int:
 
 
 def test_nobody_works_there_yet(deployed: str, prefect_api: str, environment: Settings) -> None:
+    with get_client(sync_client=True) as client:
+        # Of another test on this server, and gone.
+        for worker in client.read_workers_for_work_pool("ntrader"):
+            place = {"work_pool_name": "ntrader", "name": worker.name}
+            client.request("DELETE", "/work_pools/{work_pool_name}/workers/{name}", path_params=place)
     with pytest.raises(ServiceError, match="no worker of the work pool ntrader is online") as error:
         ShardRunner(environment, SHARDS, None, 1)
     assert "prefect worker start --pool ntrader" in str(error.value.hint)
