@@ -12,6 +12,7 @@ from cli.output import say, say_json, say_table, talk
 from ntrader.errors import ConfigError
 
 if TYPE_CHECKING:
+    from ntrader.settings import Settings
     from tasks.flow_runs import FlowRun
     from tasks.services import Overview, ServiceState
 
@@ -63,7 +64,7 @@ def up(
     for sentence in found.mended.sentences():
         talk(sentence)
     talk(f"Deployments: {', '.join(found.deployments)}.")
-    _warn_of_guests(host)
+    _warn_of_guests(settings)
     status()
 
 
@@ -109,16 +110,21 @@ def down(
     talk(f"Stopped: {', '.join(stopped)}." if stopped else "Nothing was running.")
 
 
-def _warn_of_guests(host: str | None) -> None:
+def _warn_of_guests(settings: Settings) -> None:
     """A deployment runs what it is asked to run."""
     import os
 
-    from tasks.server import is_loopback
+    from tasks.server import running_server
 
-    if host and not is_loopback(host) and "PREFECT_SERVER_API_AUTH_STRING" not in os.environ:
+    found = None if settings.prefect_api_url else running_server(settings.home)
+    if found is None or found.is_loopback:
+        return
+    talk(f"The Prefect server is open to {found.host} until `ntrader down`; a plain `ntrader up` after that closes it.")
+    if "PREFECT_SERVER_API_AUTH_STRING" not in os.environ:
         talk(
-            f"Whoever reaches {host} may now start, change and cancel flow runs. Set PREFECT_SERVER_API_AUTH_STRING and"
-            " PREFECT_API_AUTH_STRING (user:password) to ask for a login, then `ntrader down` and `ntrader up` again."
+            f"Whoever reaches {found.host} may start, change and cancel flow runs. Set PREFECT_SERVER_API_AUTH_STRING"
+            " and PREFECT_API_AUTH_STRING (user:password) to ask for a login, then `ntrader down` and `ntrader up`"
+            " again."
         )
 
 

@@ -30,7 +30,7 @@ def watch(
         str,
         typer.Argument(
             metavar="ID",
-            help="Run ID or the beginning of one, @last, sweep:3, or the id or name of a flow run.",
+            help="Run ID or the beginning of one, @last (begun or submitted), sweep:3, id or name of a flow run.",
             autocompletion=complete.runs,
         ),
     ],

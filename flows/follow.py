@@ -19,10 +19,13 @@ from ntrader.signals import interruptible
 from storage.patience import patiently
 from storage.runs import StoredRun, find_run, get_run
 from storage.standings import Listed, look_at
+from tasks import server
 
 if TYPE_CHECKING:
     from tasks.deployments import FlowRunSeen
 
+# The flow run that was submitted or begun last: its run need not be there yet.
+LAST: Final = "@last"
 _POLL_SECONDS: Final = 0.5
 # A server that is restarted is back within half a minute.
 _PATIENCE_SECONDS: Final = 90.0
@@ -74,12 +77,16 @@ def follow(settings: Settings, reference: str) -> Iterator[Subject]:
     database.
     """
     with interruptible():
-        subject = find_stored(settings, reference)
+        subject = None if reference == LAST and _has_server(settings) else find_stored(settings, reference)
         if subject is not None and subject.ended:
             yield subject
             return
         with launch.reached(settings):
             yield from _Following(settings, subject, reference).steps()
+
+
+def _has_server(settings: Settings) -> bool:
+    return settings.prefect_api_url is not None or server.running_server(settings.home) is not None
 
 
 class _Following:

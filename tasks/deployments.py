@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -28,10 +28,13 @@ from prefect.states import Scheduled
 from prefect.utilities.urls import url_for
 
 from ntrader.errors import AmbiguousError, NotFoundError, ServiceError
+from tasks.pool import POOL
 
 # So many flow runs, the newest first, are looked through for the beginning of an id.
 _LOOKED_THROUGH: Final = 200
 _MIN_PREFIX: Final = 4
+# Clocks of two machines differ.
+_SOON: Final = timedelta(seconds=5)
 DEPLOY_HINT: Final = "`ntrader up` makes it known there; with a server of your own, `prefect deploy --all`."
 
 
@@ -150,6 +153,8 @@ def newest_flow_run(deployment_id: UUID, before: datetime) -> FlowRunSeen | None
 
 
 def _candidates(client: SyncPrefectClient, reference: str) -> list[FlowRun]:
+    if reference == "@last":
+        return _latest(client)
     whole = _whole_id(reference)
     if whole is not None:
         try:
@@ -163,6 +168,13 @@ def _candidates(client: SyncPrefectClient, reference: str) -> list[FlowRun]:
         return named
     digits = reference.lower()
     return [run for run in _newest(client, None, _LOOKED_THROUGH) if _begins(run, digits)]
+
+
+def _latest(client: SyncPrefectClient) -> list[FlowRun]:
+    """Of ours, the one that was due last; those that schedules have planned for later are not."""
+    due = FlowRunFilter(expected_start_time={"before_": datetime.now(UTC) + _SOON})
+    found = _newest(client, due, _LOOKED_THROUGH)
+    return [run for run in found if run.work_pool_name == POOL or any(":" in tag for tag in run.tags)][:1]
 
 
 def _begins(run: FlowRun, digits: str) -> bool:

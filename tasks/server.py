@@ -105,8 +105,8 @@ def ensure_server(settings: Settings, host: str | None = None) -> str:
     """The API URL to use: PREFECT_API_URL, or that of the local server, which is started if it does not answer.
 
     With `host` it listens on that address, and one that listens on another is started anew; without, on that it
-    listened on before, at first on the loopback address. Raises ServiceError when it does not answer or come up; two
-    commands at once start one server.
+    listened on before it died, and on the loopback address where it was stopped. Raises ServiceError when it does not
+    answer or come up; two commands at once start one server.
     """
     if settings.prefect_api_url:
         require_answer(settings.prefect_api_url)
@@ -201,6 +201,8 @@ def log_file(home: Path) -> Path:
 def _start(home: Path, database: str, host: str | None) -> ServerState:
     """At the address and port of the former one, if there was any: workers and flows that wait for it find it there."""
     former = _remembered(home)
+    if host is not None:
+        _listening(host, ()).close()  # a wrong one is refused before the server that runs is stopped
     if former is not None and former.process.lives:
         processes.terminate(former.process)
     host = host or (former.host if former else HOST)

@@ -188,11 +188,21 @@ def test_all_of_it_runs_and_a_second_up_finds_it_there(stack: Stack, here: Here)
     assert stack.home.as_posix() in again.out
 
 
+def test_a_wrong_address_to_listen_on_costs_nobody_the_server(stack: Stack, here: Here) -> None:
+    answer = here("up", "--host", "999.1.2.3")
+
+    assert (answer.code, answer.err.splitlines()[-2]) == (
+        5,
+        "Error: 999.1.2.3 is no address: Name or service not known",
+    )
+    assert stack.api.get("/health") is True
+
+
 def test_a_backtest_is_submitted_followed_and_found_again(stack: Stack, here: Here) -> None:
     answer = done(here("run-backtest", "-s", "sma_crossover", "--symbol", "AAPL", "--detach"))
     page, run_id = re.findall(r"^  (?:Flow run|Run ID) +(\S+)$", answer.out, re.MULTILINE)
     flow_run_id = page.rpartition("/")[2]
-    watched = done(here("watch", run_id[:8]))
+    watched = done(here("watch", "@last"))
 
     assert page == f"{stack.url.removesuffix('/api')}/runs/flow-run/{flow_run_id}"
     assert f"ntrader watch {run_id[:8]}" in answer.err
@@ -211,7 +221,8 @@ def test_a_backtest_is_submitted_followed_and_found_again(stack: Stack, here: He
 @pytest.mark.long
 def test_a_reproduction_is_submitted_and_its_verdict_is_told(stack: Stack, here: Here) -> None:
     first, _ = submitted(here("run-backtest", "-s", "momentum", "--symbol", "MSFT", "--detach", "--json"))
-    done(here("watch", first))
+    # Not the run that was there last: its own is not there yet.
+    assert done(here("watch", "@last")).out.splitlines()[-1] == f"Run ID: {first}"
     original = get_run(stack.settings, first)
     run_id, flow_run_id = submitted(here("reproduce", str(original.run_id), "--detach", "--json"))
     watched = done(here("watch", run_id))
