@@ -97,7 +97,7 @@ def down(
     sweep can be resumed. What DATABASE_URL and PREFECT_API_URL name is never stopped.
     """
     from ntrader.settings import load_settings
-    from tasks.services import going_on, stop_services
+    from tasks.services import going_on, left_waiting, stop_services
 
     settings = load_settings()
     busy = [] if force else going_on(settings)
@@ -106,8 +106,12 @@ def down(
             f"{len(busy)} flow run{' is' if len(busy) == 1 else 's are'} going on: {', '.join(busy)}",
             hint="Wait, cancel them in Prefect's pages, or `ntrader down --force`.",
         )
+    waiting = left_waiting(settings)
     stopped = stop_services(settings)
     talk(f"Stopped: {', '.join(stopped)}." if stopped else "Nothing was running.")
+    if waiting:
+        what = "1 flow run waits" if waiting == 1 else f"{waiting:,} flow runs wait"
+        talk(f"{what} for a worker: the next `ntrader up` starts one.")
 
 
 def _warn_of_guests(settings: Settings) -> None:

@@ -52,6 +52,15 @@ def unfinished(api: PrefectApi) -> list[FlowRun]:
     return [run for run in found if run.claimed or run.pool == POOL]
 
 
+def waiting(api: PrefectApi) -> int:
+    """How many wait in our work pool for a worker to take them: their time has come."""
+    pool = {"work_pools": {"name": {"any_": [POOL]}}}
+    due = {"before_": datetime.now(UTC).isoformat()}
+    scheduled = {"state": {"type": {"any_": ["SCHEDULED"]}}, "expected_start_time": due}
+    found: int = api.post("/flow_runs/count", {**pool, "flow_runs": scheduled})
+    return found
+
+
 def late(api: PrefectApi) -> int:
     """How many wait in our work pool though their time has come."""
     pool = {"work_pools": {"name": {"any_": [POOL]}}}

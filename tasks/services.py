@@ -84,6 +84,15 @@ def going_on(settings: Settings) -> list[str]:
     return [run.name for run in found]
 
 
+def left_waiting(settings: Settings) -> int:
+    """How many flow runs of the local server wait for a worker: without one they go on waiting."""
+    state = server.running_server(settings.home)
+    try:
+        return flow_runs.waiting(PrefectApi(state.api_url, _TIMEOUT)) if state else 0
+    except ServiceError:
+        return 0
+
+
 def _living(api_url: str) -> list[FlowRun]:
     try:
         found = flow_runs.unfinished(PrefectApi(api_url, _TIMEOUT))

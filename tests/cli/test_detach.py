@@ -22,6 +22,7 @@ from ntrader.sweeps.config import build_sweep
 from storage.runs import get_run, list_runs
 from storage.sweeps import NewSweep, create_sweep
 from tasks.deployments import submit
+from tasks.services import left_waiting
 from tests.cli.conftest import Here
 
 pytestmark = pytest.mark.usefixtures("deployments")
@@ -207,3 +208,11 @@ def test_what_the_deployment_does_not_take_or_is_not_there(api: str) -> None:
     for error in (refused.value, missing.value):
         assert "`ntrader up`" in (error.hint or "")
         assert "prefect deploy --all" in (error.hint or "")
+
+
+def test_who_stops_the_stack_hears_of_what_still_waits(here: Here, api: str, environment: Settings) -> None:
+    before = left_waiting(environment)
+    answer = here("run-backtest", "--strategy", "momentum", "--symbol", "MSFT", "--detach", "--json")
+
+    assert answer.code == 0, answer.err
+    assert left_waiting(environment) == before + 1
