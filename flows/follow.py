@@ -20,12 +20,11 @@ from storage.patience import patiently
 from storage.runs import StoredRun, find_run, get_run
 from storage.standings import Listed, look_at
 from tasks import server
+from tasks.flow_runs import LAST
 
 if TYPE_CHECKING:
     from tasks.deployments import FlowRunSeen
 
-# The flow run that was submitted or begun last: its run need not be there yet.
-LAST: Final = "@last"
 _POLL_SECONDS: Final = 0.5
 # A server that is restarted is back within half a minute.
 _PATIENCE_SECONDS: Final = 90.0

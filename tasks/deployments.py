@@ -28,6 +28,7 @@ from prefect.states import Scheduled
 from prefect.utilities.urls import url_for
 
 from ntrader.errors import AmbiguousError, NotFoundError, ServiceError
+from tasks.flow_runs import LAST
 from tasks.pool import POOL
 
 # So many flow runs, the newest first, are looked through for the beginning of an id.
@@ -153,7 +154,7 @@ def newest_flow_run(deployment_id: UUID, before: datetime) -> FlowRunSeen | None
 
 
 def _candidates(client: SyncPrefectClient, reference: str) -> list[FlowRun]:
-    if reference == "@last":
+    if reference == LAST:
         return _latest(client)
     whole = _whole_id(reference)
     if whole is not None:

@@ -10,6 +10,8 @@ from uuid import UUID
 from tasks.pool import POOL
 from tasks.prefect_api import PrefectApi
 
+# The one that was submitted or begun last: its run need not be there yet.
+LAST: Final = "@last"
 _UNFINISHED: Final = ["PENDING", "RUNNING", "CANCELLING"]
 _WORKER_LABEL: Final = "prefect.worker.name"
 
@@ -54,17 +56,18 @@ def unfinished(api: PrefectApi) -> list[FlowRun]:
 
 def waiting(api: PrefectApi) -> int:
     """How many wait in our work pool for a worker to take them: their time has come."""
-    pool = {"work_pools": {"name": {"any_": [POOL]}}}
     due = {"before_": datetime.now(UTC).isoformat()}
-    scheduled = {"state": {"type": {"any_": ["SCHEDULED"]}}, "expected_start_time": due}
-    found: int = api.post("/flow_runs/count", {**pool, "flow_runs": scheduled})
-    return found
+    return _count(api, {"state": {"type": {"any_": ["SCHEDULED"]}}, "expected_start_time": due})
 
 
 def late(api: PrefectApi) -> int:
-    """How many wait in our work pool though their time has come."""
-    pool = {"work_pools": {"name": {"any_": [POOL]}}}
-    found: int = api.post("/flow_runs/count", {**pool, "flow_runs": {"state": {"name": {"any_": ["Late"]}}}})
+    """How many have waited there for so long that the server calls them late."""
+    return _count(api, {"state": {"name": {"any_": ["Late"]}}})
+
+
+def _count(api: PrefectApi, wanted: dict[str, Any]) -> int:
+    """Of those in our work pool."""
+    found: int = api.post("/flow_runs/count", {"work_pools": {"name": {"any_": [POOL]}}, "flow_runs": wanted})
     return found
 
 
