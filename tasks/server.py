@@ -43,6 +43,8 @@ _DEFAULTS = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
     # A worker that is busy starting another flow run takes a while: only after that is one late.
     "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "60",
+    # Whoever is to be told of a crash is told at once, also where the server was restarted in between.
+    "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "tasks.event_order",
     # Ours keep everything. Flow runs go after thirty days, and with them their task runs, logs and artifacts.
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(30 * 24 * 3600),

@@ -561,16 +561,20 @@ def test_a_worker_that_is_killed_leaves_its_sweep_alone(stack: Stack, slow: tupl
 
 
 @pytest.mark.long
-def test_what_is_killed_together_with_its_worker_is_found_by_the_next_up(
+def test_what_is_killed_together_with_its_worker_and_the_server_is_found_by_the_next_up_and_told(
     stack: Stack, hanging: tuple[StoredRun, str], here: Here
 ) -> None:
     run, flow_run_id = hanging
-    worker, process = pool.running_worker(stack.home), process_of(stack, flow_run_id)
+    worker, former, process = (
+        pool.running_worker(stack.home),
+        server.running_server(stack.home),
+        process_of(stack, flow_run_id),
+    )
     assert worker is not None
-    os.kill(worker.pid, signal.SIGKILL)
-    os.kill(process, signal.SIGKILL)
-    wait(lambda: not worker.lives and not exists(process))
-    assert stack.state(flow_run_id) == "Running"
+    assert former is not None
+    for pid in (worker.pid, process, former.pid):
+        os.kill(pid, signal.SIGKILL)
+    wait(lambda: not worker.lives and not exists(process) and not former.process.lives)
 
     answer = done(here("up"))
 
