@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -44,10 +45,8 @@ def looked_at(ordering: CausalOrdering, *events: ReceivedEvent) -> list[Received
 
     async def all_of_them() -> None:
         for one in events:
-            try:
+            with contextlib.suppress(EventArrivedEarly):
                 await look(one)
-            except EventArrivedEarly:
-                pass
 
     asyncio.run(all_of_them())
     return seen
