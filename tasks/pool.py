@@ -20,7 +20,7 @@ from tasks.processes import Remembered, alone
 POOL: Final = "ntrader"
 START_SECONDS: Final = 60
 # What a flow run's process gets before it is killed: to write down that it was interrupted.
-_STOP_SECONDS: Final = 30
+STOP_SECONDS: Final = 30
 
 
 def ensure_worker(settings: Settings, api_url: str) -> Remembered:
@@ -34,7 +34,7 @@ def ensure_worker(settings: Settings, api_url: str) -> Remembered:
         if found is not None and found.facts.get("api_url") == api_url:
             return found
         if found is not None:  # of a server that has moved
-            processes.terminate(found, _STOP_SECONDS)
+            processes.terminate(found, STOP_SECONDS)
         return _start(settings, api_url)
 
 
@@ -53,7 +53,7 @@ def stop_worker(home: Path) -> bool:
         file.unlink(missing_ok=True)
         if state is None:
             return False
-        processes.terminate(state, _STOP_SECONDS)
+        processes.terminate(state, STOP_SECONDS)
         return True
 
 

@@ -5,7 +5,9 @@ Importing this module does not import Prefect.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +17,7 @@ from typing import Final
 from ntrader.errors import ServiceError
 from ntrader.settings import Settings, mask_url
 from storage import local
-from storage.leases import is_alive
+from storage.leases import describe, is_alive
 from tasks import flow_runs, pool, reaper, server
 from tasks.flow_runs import FlowRun
 from tasks.prefect_api import PrefectApi
@@ -102,16 +104,32 @@ def _living(api_url: str) -> list[FlowRun]:
 
 
 def stop_services(settings: Settings) -> list[str]:
-    """Stop the worker, then the local Prefect server, then the embedded PostgreSQL; the names of what was stopped.
-    What DATABASE_URL and PREFECT_API_URL name is not ours to stop."""
+    """Stop the worker and what it runs, then what else runs here for the local Prefect server, then that, then the
+    embedded PostgreSQL; the names of what was stopped. What DATABASE_URL and PREFECT_API_URL name is not ours to
+    stop."""
     stopped = []
     if pool.stop_worker(settings.home):
         stopped.append("Prefect worker")
+    stopped += [f"flow run {name}" for name in _interrupt(settings)]
     if server.stop_server(settings.home):
         stopped.append("Prefect server")
     if local.stop(settings.home):
         stopped.append("embedded PostgreSQL")
     return stopped
+
+
+def _interrupt(settings: Settings) -> list[str]:
+    """What no worker of ours runs: flow runs that have outlived theirs, and commands in other terminals. They get the
+    time to write it down that a worker's have; the server and the database are still there."""
+    state = server.running_server(settings.home)
+    here = [run for run in _living(state.api_url) if is_alive(run.process or "")] if state else []
+    for run in here:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(int(describe(run.process or "")[1]), signal.SIGTERM)
+    deadline = time.monotonic() + pool.STOP_SECONDS
+    while any(is_alive(run.process or "") for run in here) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return [run.name for run in here]
 
 
 def _database(settings: Settings) -> ServiceState:

@@ -615,19 +615,28 @@ def test_a_notification_is_tried(stack: Stack) -> None:
 
 @pytest.mark.long
 def test_down_waits_for_nobody_and_lets_them_write_it_down(
-    stack: Stack, hanging: tuple[StoredRun, str], here: Here
+    stack: Stack, hanging: tuple[StoredRun, str], here: Here, tmp_path: Path
 ) -> None:
-    """The last one: nothing runs after it."""
-    run, flow_run_id = hanging
+    """Also what has outlived its worker. The last one: nothing runs after it."""
+    outlives, worker = hanging[1], pool.running_worker(stack.home)
+    assert worker is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    wait(lambda: not worker.lives)
+    done(here("up"))
+    ordinary = hang(here, tmp_path / "ordinary")[1]
+    wait((tmp_path / "ordinary").exists)
+    names = [stack.flow_run(each)["name"] for each in (outlives, ordinary)]
     refused = here("down")
-    assert (refused.code, stack.flow_run(flow_run_id)["name"] in refused.err) == (2, True)
+    assert (refused.code, [name in refused.err for name in names]) == (2, [True, True])
 
     stopped = done(here("down", "--force"))
 
-    assert stopped.err == "Stopped: Prefect worker, Prefect server, embedded PostgreSQL.\n"
+    assert stopped.err == f"Stopped: Prefect worker, flow run {names[0]}, Prefect server, embedded PostgreSQL.\n"
     dispose_engines()
-    after = get_run(stack.settings, str(run.run_id))
-    assert (after.execution_status, after.error_message) == ("interrupted", "interrupted by SIGTERM")
+    runs = [get_run(stack.settings, name.rpartition(" ")[2]) for name in names]
+    assert {(run.execution_status, run.error_message) for run in runs} == {("interrupted", "interrupted by SIGTERM")}
     with psycopg.connect(local.conninfo(stack.home, server.DATABASE)) as connection:
-        states = connection.execute("SELECT state_name FROM flow_run WHERE id = %s", [flow_run_id]).fetchall()
-    assert states == [("Crashed",)]
+        states = connection.execute(
+            "SELECT state_name FROM flow_run WHERE id = ANY(%s)", [[UUID(outlives), UUID(ordinary)]]
+        ).fetchall()
+    assert states == [("Crashed",), ("Crashed",)]
