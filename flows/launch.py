@@ -215,7 +215,6 @@ def bring_up(settings: Settings, host: str | None = None) -> BroughtUp:
             progress.report("Bringing the deployments up to date")
             names = deploy_all(sys.executable if server.is_for_here(settings) else None)
         mended = reaper.mend(settings)
-        progress.report("Starting the worker")
         pool.ensure_worker(settings, api_url)
     return BroughtUp(names, mended)
 

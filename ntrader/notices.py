@@ -52,8 +52,10 @@ def read_address(url: str, kind: str | None = None) -> Address:
         raise ConfigError(f"there is no kind of notification {kind!r}", hint=f"Known: {', '.join(KINDS)}.")
     found = kind or _kind(url, scheme)
     fits = scheme in (_MAIL if found == "email" else ("http", "https"))
-    if not host or not fits:
-        raise ConfigError(f"a notification by {found} needs another URL than {scheme or 'that'}://...", hint=_EXAMPLES)
+    if not scheme or not host:
+        raise ConfigError("the address of a notification is a URL, and what is given is none", hint=_EXAMPLES)
+    if not fits:
+        raise ConfigError(f"a notification by {found} needs another URL than {scheme}://...", hint=_EXAMPLES)
     return Address(found, url)
 
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from ntrader import progress
 from ntrader.errors import ServiceError
 from ntrader.settings import Settings
 from tasks import processes
@@ -35,6 +36,7 @@ def ensure_worker(settings: Settings, api_url: str) -> Remembered:
             return found
         if found is not None:  # of a server that has moved
             processes.terminate(found, STOP_SECONDS)
+        progress.report("Starting the worker")
         return _start(settings, api_url)
 
 
