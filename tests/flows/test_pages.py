@@ -32,8 +32,8 @@ def test_a_backtest_is_started_from_the_form_and_its_result_is_seen(prefect_api:
         browser.wait_until_completed(page)
         flow_run = page.url.rpartition("/")[2].partition("?")[0]
         browser.open_artifact(page, "backtest-summary")
-        summary = page.locator("main").inner_text()
         pictures = browser.widths_of_pictures(page)
+        summary = page.locator("main").inner_text()
         page.get_by_role("link", name="This flow run").click()
         browser.open_artifact(page, "backtest-equity")
         pictures += browser.widths_of_pictures(page)
