@@ -19,7 +19,6 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
@@ -46,7 +45,6 @@ from nautilus_trader.model.enums import (
 )
 from nautilus_trader.model.events import OrderFilled
 from nautilus_trader.model.identifiers import InstrumentId, TraderId, Venue
-from nautilus_trader.model.instruments import Equity
 from nautilus_trader.model.objects import Currency, Money, Price
 from nautilus_trader.portfolio import portfolio
 
@@ -54,9 +52,10 @@ from ntrader.background import every
 from ntrader.config import FeesConfig, RunConfig
 from ntrader.data.bars import Bars
 from ntrader.errors import BadDataError, EngineStoppedError, NtraderError, StrategyError
+from ntrader.feed import Events, Feed, QuietFeed, quiet_bars
 from ntrader.instruments import build_instrument
 from ntrader.results import EquityCurve, Fill, RunResult
-from ntrader.strategies.loader import build_strategy, sends_only_market_orders
+from ntrader.strategies.loader import build_strategy, sees_only_bars, sends_only_market_orders
 from ntrader.trades import round_trips
 
 Progress = Callable[[int, int], None]
@@ -66,17 +65,6 @@ _PROGRESS_SECONDS = 0.2
 # Tick sizes and simulated books carry this many units, so that an order always fills whole: bars say nothing
 # about depth, and a partial fill would stop the engine half-way through the period.
 _PLENTY = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Events:
-    """Bars as the engine takes them, built once and fed to any number of runs of the same shape."""
-
-    bars: Bars
-    instrument: Equity
-    data: list[Any]
-    per_bar: int
-    bar_execution: bool
 
 
 def simulate(config: RunConfig, bars: Bars, progress: Progress | None = None) -> RunResult:
@@ -95,14 +83,16 @@ def simulate_events(config: RunConfig, events: Events, progress: Progress | None
     engine = _Engine(config=_ENGINE_CONFIG)
     fills: list[Fill] = []
     try:
-        _add_venue(engine, config, events)
+        feed = Feed(engine, events) if events.quiet is None else QuietFeed(engine, events)
+        _add_venue(engine, config, events, feed)
         engine.add_instrument(events.instrument)
-        _feed(engine, events)
+        feed.begin()
         engine.add_strategy(build_strategy(config, events.bars))
         engine.kernel.msgbus.subscribe("events.fills.*", lambda event: fills.append(_fill(event)))
-        with _sampled(engine, events, progress):
+        with _sampled(feed, len(events.bars), progress):
             _run(engine, events)
-        _refuse_early_stop(engine, events, config)
+        _refuse_early_stop(engine, feed.bars, events.bars, config)
+        feed.require_kept_promises()
         notes = _order_notes(engine, events)
     finally:
         engine.dispose()
@@ -130,7 +120,18 @@ def build_events(config: RunConfig, bars: Bars) -> Events:
         closes = _ticks(bars, precision, bars.close, times)
         stream = [event for pair in zip(closes, stream, strict=True) for event in pair]
         per_bar = 2
-    return Events(bars, instrument, stream, per_bar, bar_execution)
+    quiet = quiet_bars(bars, precision, stream, per_bar) if _may_be_quiet(config) else None
+    return Events(bars, instrument, stream, per_bar, bar_execution, quiet)
+
+
+def kind_of_events(config: RunConfig) -> tuple[bool, bool]:
+    """Configs with the same bars and the same kind share their events."""
+    return sends_only_market_orders(config), _may_be_quiet(config)
+
+
+def _may_be_quiet(config: RunConfig) -> bool:
+    """Where orders fill at the close of the bar just seen, each is played out before the strategy sees it."""
+    return config.venue.fill_timing == "next_open" and sees_only_bars(config)
 
 
 def identity() -> list[object]:
@@ -177,7 +178,7 @@ _ENGINE_CONFIG = BacktestEngineConfig(
 )
 
 
-def _add_venue(engine: BacktestEngine, config: RunConfig, events: Events) -> None:
+def _add_venue(engine: BacktestEngine, config: RunConfig, events: Events, feed: Feed) -> None:
     venue, currency = config.venue, Currency.from_str(config.venue.currency)
     engine.add_venue(
         venue=Venue(events.bars.venue),
@@ -191,15 +192,8 @@ def _add_venue(engine: BacktestEngine, config: RunConfig, events: Events) -> Non
         latency_model=LatencyModel(base_latency_nanos=1) if venue.fill_timing == "next_open" else None,
         bar_execution=events.bar_execution,
         trade_execution=True,
+        modules=[*feed.modules],
     )
-
-
-def _feed(engine: BacktestEngine, events: Events) -> None:
-    """As a stream: `add_data` spells out, for each event anew, the name of what it belongs to. The first bar's events
-    make these names known; then they are taken out again, for the stream has them too."""
-    engine.add_data(events.data[: events.per_bar], sort=False)
-    engine.clear_data()
-    engine.add_data_iterator("events", iter([events.data]))
 
 
 def _run(engine: BacktestEngine, events: Events) -> None:
@@ -217,13 +211,13 @@ def _moment(event: Any) -> pd.Timestamp:
     return pd.Timestamp(event.ts_init, tz="UTC")
 
 
-def _refuse_early_stop(engine: BacktestEngine, events: Events, config: RunConfig) -> None:
-    if engine.iteration == len(events.data) and not is_backtest_force_stop():
+def _refuse_early_stop(engine: BacktestEngine, fed: int, bars: Bars, config: RunConfig) -> None:
+    if fed == len(bars) and not is_backtest_force_stop():
         return
-    bar = min(engine.iteration // events.per_bar, len(events.bars) - 1)
-    moment = np.datetime64(int(events.bars.times[bar]), "ns").astype("datetime64[s]")
+    bar = min(fed, len(bars) - 1)
+    moment = np.datetime64(int(bars.times[bar]), "ns").astype("datetime64[s]")
     raise EngineStoppedError(
-        f"the engine stopped at bar {bar + 1:,} of {len(events.bars):,} ({moment} UTC){_last_fill(engine, config)}",
+        f"the engine stopped at bar {bar + 1:,} of {len(bars):,} ({moment} UTC){_last_fill(engine, config)}",
         hint="Usually an order cost more than the CASH account held: trade a smaller size, or use MARGIN.",
     )
 
@@ -344,11 +338,11 @@ def _one_level_book(instrument: Any, bid: float, ask: float) -> OrderBook:
     return book
 
 
-def _sampled(engine: BacktestEngine, events: Events, progress: Progress | None) -> AbstractContextManager[None]:
-    """Report progress from a thread that reads the engine's counter: the bars themselves pay nothing for it."""
+def _sampled(feed: Feed, bars: int, progress: Progress | None) -> AbstractContextManager[None]:
+    """Report progress from a thread that reads a counter: the bars themselves pay nothing for it."""
     if progress is None:
         return nullcontext()
-    return every(_PROGRESS_SECONDS, lambda: progress(engine.iteration // events.per_bar, len(events.bars)))
+    return every(_PROGRESS_SECONDS, lambda: progress(feed.bars, bars))
 
 
 def _fill(event: OrderFilled) -> Fill:

@@ -10,8 +10,9 @@ from ntrader.data.bars import Bars
 from ntrader.data.fingerprint import data_fingerprint
 from ntrader.data.load import load_bars
 from ntrader.digest import result_digest
-from ntrader.engine import Events, Progress, build_events, identity, simulate_events
+from ntrader.engine import Progress, build_events, identity, simulate_events
 from ntrader.errors import RunError
+from ntrader.feed import Events
 from ntrader.fingerprints import code, documents, fingerprints
 from ntrader.resolve import resolve
 from ntrader.results import Execution, Fingerprints, Inputs, RunResult

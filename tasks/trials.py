@@ -15,8 +15,9 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from ntrader.config import RunConfig
-from ntrader.engine import Events, simulate_events
+from ntrader.engine import simulate_events
 from ntrader.errors import BadDataError, DataError, NtraderError, RunError
+from ntrader.feed import Events
 from ntrader.metrics import measure
 from ntrader.results import Execution, Fingerprints, Inputs, Metrics, RunResult
 from ntrader.settings import Settings

@@ -148,6 +148,15 @@ def sends_only_market_orders(config: RunConfig) -> bool:
     return bool(promise and promise(config.strategy.parameters))
 
 
+def sees_only_bars(config: RunConfig) -> bool:
+    """Whether the strategy promises to decide by its bars and its own orders, asking nobody for a tick or a last price:
+    then bars at which nothing can fill need not be played out (`ntrader.feed`).
+
+    The promise is that of one class: what a subclass adds it does not know.
+    """
+    return vars(load_strategy(config.strategy.path).strategy).get("sees_only_bars") is True
+
+
 def _import(module_name: str, path: str) -> Any:
     _require_import_path(module_name, path)
     if os.getcwd() not in sys.path:

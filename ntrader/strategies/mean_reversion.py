@@ -29,6 +29,8 @@ class RSIMeanReversionConfig(SizedConfig, frozen=True, kw_only=True):
 class RSIMeanReversion(SizedStrategy):
     """Long below `oversold`, short above `overbought` where configured, flat again at `exit_level`."""
 
+    sees_only_bars = True
+
     def __init__(self, config: RSIMeanReversionConfig) -> None:
         super().__init__(config)
         # Wilder's own smoothing, which is what the field means by RSI; Nautilus would take an exponential one.

@@ -20,6 +20,8 @@ class MomentumConfig(SizedConfig, frozen=True, kw_only=True):
 class Momentum(SizedStrategy):
     """Long above `threshold`, flat once the return is no longer positive; the mirror image for shorts."""
 
+    sees_only_bars = True
+
     def __init__(self, config: MomentumConfig) -> None:
         super().__init__(config)
         # The window holds both ends: a return over n bars needs n + 1 prices.

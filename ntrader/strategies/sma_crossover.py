@@ -24,6 +24,8 @@ class SMACrossoverConfig(SizedConfig, frozen=True, kw_only=True):
 class SMACrossover(SizedStrategy):
     """Long on a cross above, flat (or short, where configured) on a cross below."""
 
+    sees_only_bars = True
+
     def __init__(self, config: SMACrossoverConfig) -> None:
         super().__init__(config)
         self._fast = SimpleMovingAverage(config.fast_period)

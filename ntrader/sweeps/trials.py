@@ -25,9 +25,10 @@ from ntrader.config import DataConfig, RunConfig, canonical_json, sha256
 from ntrader.data.bars import Bars
 from ntrader.data.fingerprint import data_fingerprint
 from ntrader.data.load import load_bars
-from ntrader.engine import Events, build_events, identity, simulate_events
+from ntrader.engine import build_events, identity, kind_of_events, simulate_events
 from ntrader.errors import RefusedParametersError
 from ntrader.execution import prove
+from ntrader.feed import Events
 from ntrader.fingerprints import code, combined, documents
 from ntrader.resolve import complete_around, complete_data, require_account
 from ntrader.results import Execution, Fingerprints, Inputs, RunResult
@@ -37,7 +38,6 @@ from ntrader.strategies.loader import (
     complete_parameters,
     load_strategy,
     parameters_of,
-    sends_only_market_orders,
 )
 from ntrader.strategies.registry import strategy_path
 from ntrader.sweeps.axes import Axis, Choices
@@ -113,7 +113,7 @@ class _Material:
 
     bars: Bars
     fingerprint: str
-    events: dict[bool, Events] = field(default_factory=dict)
+    events: dict[tuple[bool, bool], Events] = field(default_factory=dict)
 
 
 class Trials:
@@ -157,18 +157,18 @@ class Trials:
         if place not in self._materials:
             return None
         self._materials.move_to_end(place)
-        return self._materials[place].events.get(_played_out(config))
+        return self._materials[place].events.get(kind_of_events(config))
 
     def build(self, config: RunConfig) -> Events:
         """The same, built where they are not there yet: no part of the trial's own time."""
         material = self._material(config)
-        played_out = _played_out(config)
-        if played_out not in material.events:
-            material.events[played_out] = build_events(config, material.bars)
+        kind = kind_of_events(config)
+        if kind not in material.events:
+            material.events[kind] = build_events(config, material.bars)
             # They stay: no reason for the garbage collector to walk through hundreds of thousands of them again.
             gc.collect()
             gc.freeze()
-        return material.events[played_out]
+        return material.events[kind]
 
     def prove(self, result: RunResult, config: RunConfig, prints: Fingerprints) -> Execution:
         """What `execute` makes of it."""
@@ -264,11 +264,6 @@ def peak_memory() -> int:
 def _place(data: DataConfig) -> str:
     """What trials that share their bars have in common."""
     return canonical_json(data.model_dump(mode="json"))
-
-
-def _played_out(config: RunConfig) -> bool:
-    """Whether highs and lows are."""
-    return not sends_only_market_orders(config)
 
 
 def _first(axis: Axis) -> Any:
