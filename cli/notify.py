@@ -53,7 +53,7 @@ def add(
     """
     address = read_address(url, kind)
     occasions = read_occasions(on or _DEFAULT)
-    wanted = read_name(name or address.kind)
+    wanted = read_name(address.kind if name is None else name)
     with _notifications():
         from tasks.notify import add as create
 
@@ -100,14 +100,17 @@ def remove(name: _Name) -> None:
 def test(name: _Name) -> None:
     """Have the server send one now; exit code 5 when it could not."""
     with _notifications() as settings:
+        from ntrader import progress
         from tasks.notify import send_test
         from tasks.server import ensure_server
 
-        sent = send_test(name, ensure_server(settings))
+        api_url = ensure_server(settings)
+        progress.report("Waiting for the server to send it")
+        sent = send_test(name, api_url)
     if not sent.arrived:
         raise ServiceError(
             f"notification {name!r} was not sent: {sent.trouble}",
-            hint=f"`ntrader notify remove {name}`, then add it with the right URL.",
+            hint=f"Is the other end up? For another URL `ntrader notify remove {name}`, then add it again.",
         )
     talk(f"Sent: {name}.")
 

@@ -107,8 +107,10 @@ def down(
             hint="Wait, cancel them in Prefect's pages, or `ntrader down --force`.",
         )
     waiting = left_waiting(settings)
-    stopped = stop_services(settings)
-    talk(f"Stopped: {', '.join(stopped)}." if stopped else "Nothing was running.")
+    found = stop_services(settings)
+    talk(f"Stopped: {', '.join(found.services)}." if found.services else "Nothing was running.")
+    if found.interrupted:
+        talk(f"Interrupted: {', '.join(found.interrupted)}. `ntrader sweep resume` goes on with a sweep.")
     if waiting:
         what = "1 flow run waits" if waiting == 1 else f"{waiting:,} flow runs wait"
         talk(f"{what} for a worker: the next `ntrader up` starts one.")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from flows import launch
+from ntrader import progress
 from ntrader.errors import NotFoundError, ServiceError
 from ntrader.settings import Settings
 from ntrader.signals import interruptible
@@ -65,7 +66,11 @@ def find_stored(settings: Settings, reference: str) -> Subject | None:
     if kind == "sweep" and rest:
         return Subject(sweep=look_at(settings, rest))
     with suppress(NotFoundError):
-        return Subject(run=get_run(settings, rest if kind == "run" and rest else reference))
+        run = get_run(settings, rest if kind == "run" and rest else reference)
+        # The last that was begun may be one trial of many.
+        if reference == LAST and run.sweep_id is not None:
+            return Subject(sweep=look_at(settings, str(run.sweep_id)))
+        return Subject(run=run)
     return None
 
 
@@ -82,6 +87,10 @@ def follow(settings: Settings, reference: str) -> Iterator[Subject]:
             return
         with launch.reached(settings):
             yield from _Following(settings, subject, reference).steps()
+
+
+def _say_away() -> None:
+    progress.report("Waiting for the database")
 
 
 def _has_server(settings: Settings) -> bool:
@@ -116,7 +125,7 @@ class _Following:
             self._now,
             flow_run=flow_run,
             run=(find_run(self._settings, run_id) if run_id else None) or self._now.run,
-            sweep=patiently(lambda: look_at(self._settings, str(sweep_id))) if sweep_id else None,
+            sweep=patiently(lambda: look_at(self._settings, str(sweep_id)), _say_away) if sweep_id else None,
             away=away,
         )
 

@@ -32,6 +32,8 @@ def add_schedule(
         server.prepare_client(settings)
         from tasks import schedules
 
+        name = Path(file).stem if name is None else name
+        schedules.check_name(name)
         schedules.check_cron(cron, timezone)
         if "sweep" in raw:
             checked_sweep(settings, request, AS_IT_STANDS)
@@ -40,9 +42,9 @@ def add_schedule(
             checked_backtest(settings, request)
             flow, parameters = "backtest", {"request": written_out(portable(request))}
         with launch.reached(settings):
-            progress.report("Submitting")
+            progress.report("Leaving it with Prefect")
             return schedules.add(
-                name or Path(file).stem, flow, parameters, cron=cron, timezone=timezone,
+                name, flow, parameters, cron=cron, timezone=timezone,
                 description=f"{file}, by `ntrader schedule add`.", replace=replace,
             )  # fmt: skip
 

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ntrader import progress
 from ntrader.errors import ServiceError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _SOCKET_NAME = ".s.PGSQL.5432"
 _SOCKET_BYTES = 85  # the kernel's limit is 103 (macOS) or 107 (Linux)
 _LOG_BYTES = 10 * 1024 * 1024
 _LOCK_SECONDS = 180.0
+_CLOSING = ".closing"
 _START_SECONDS = 60.0
 _TOOL_SECONDS = 120.0
 _POLL_SECONDS = 0.01
@@ -91,6 +93,7 @@ def ensure_running(home: Path, *, database: str = "ntrader") -> str:
     """
     place, answer = _Place.of(home), conninfo(home, database)
     with _explained(place):
+        _await_closing(place)
         if not (_is_ready(place) and _is_known(place, database)):
             with _locked(place):
                 _bring_up(place)
@@ -127,6 +130,39 @@ def stop(home: Path, *, timeout: float = 30) -> bool:
             with suppress(OSError):  # it may lie in /tmp, and is made again at the next start
                 place.sockets.rmdir()
             return True
+
+
+@contextmanager
+def closing(home: Path) -> Iterator[None]:
+    """While all that belongs together is stopped: whoever wants the server waits (`ensure_running`), and then starts it
+    anew."""
+    place = _Place.of(home)
+    if not place.root.is_dir():
+        yield
+        return
+    import fcntl
+
+    with (place.root / _CLOSING).open("ab") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _await_closing(place: _Place) -> None:
+    try:
+        handle = (place.root / _CLOSING).open("rb")
+    except OSError:  # nobody ever closed anything here
+        return
+    import fcntl
+
+    deadline = time.monotonic() + _LOCK_SECONDS
+    with handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                progress.report("Waiting for `ntrader down`")
+                _pause(deadline, f"another process has held {handle.name} for {_LOCK_SECONDS:.0f} s")
 
 
 def status(home: Path) -> LocalServer:

@@ -30,7 +30,7 @@ TEST_SECONDS: Final = 60.0
 _TEST: Final = "ntrader.notify-test"
 _EXECUTED: Final = "prefect.automation.action.executed"
 # For the other end to answer, once the server has begun.
-_PATIENCE_SECONDS: Final = 20.0
+_PATIENCE_SECONDS: Final = 8.0
 # Deployments of prefect.yaml have the tag `ntrader`, and what a schedule starts has Prefect's own.
 _OURS: Final = {"prefect.resource.id": "prefect.tag.ntrader", "prefect.resource.role": "tag"}
 _SCHEDULED: Final = {"prefect.resource.id": "prefect.tag.auto-scheduled", "prefect.resource.role": "tag"}

@@ -66,6 +66,14 @@ def check_cron(cron: str, timezone: str) -> None:
         raise ConfigError(f"--cron {cron!r} never comes", hint=_HOW) from None
 
 
+def check_name(name: str) -> None:
+    """Raises ConfigError for one that Prefect does not take."""
+    if not name.strip() or _NOT_IN_NAMES & set(name):
+        raise ConfigError(f"{name!r} is no name for a schedule", hint="Use letters, digits, spaces and dashes.")
+
+
+# In a name they would be taken for parts of a URL.
+_NOT_IN_NAMES: Final = frozenset("/%&><")
 _HOW: Final = "Minute, hour, day of the month, month, day of the week: '30 2 * * 1-5' is 2:30 from Monday to Friday."
 
 

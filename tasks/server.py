@@ -43,7 +43,7 @@ _DEFAULTS = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
     # A worker that is busy starting another flow run takes a while: only after that is one late.
     "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "60",
-    # Whoever is to be told of a crash is told at once, also where the server was restarted in between.
+    # Whoever is to be told of a crash is told within seconds, also where the server was restarted in between.
     "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "tasks.event_order",
     # Ours keep everything. Flow runs go after thirty days, and with them their task runs, logs and artifacts.
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
@@ -113,6 +113,8 @@ def ensure_server(settings: Settings, host: str | None = None) -> str:
     if settings.prefect_api_url:
         require_answer(settings.prefect_api_url)
         return settings.prefect_api_url
+    if host is not None:
+        _listening(host, ()).close()  # a wrong one is refused before anything is stopped or started
     database = local.ensure_running(settings.home, database=DATABASE)
     state = _fitting_server(settings.home, host)
     if state is not None:
@@ -203,8 +205,6 @@ def log_file(home: Path) -> Path:
 def _start(home: Path, database: str, host: str | None) -> ServerState:
     """At the address and port of the former one, if there was any: workers and flows that wait for it find it there."""
     former = _remembered(home)
-    if host is not None:
-        _listening(host, ()).close()  # a wrong one is refused before the server that runs is stopped
     if former is not None and former.process.lives:
         processes.terminate(former.process)
     host = host or (former.host if former else HOST)
@@ -271,8 +271,13 @@ def _server_environment(home: Path, api_url: str, database: str) -> dict[str, st
 def _has_trigrams(conninfo: str) -> bool:
     import psycopg
 
-    with psycopg.connect(conninfo) as connection:
-        found = connection.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_trgm'").fetchone()
+    try:
+        with psycopg.connect(conninfo) as connection:
+            found = connection.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_trgm'").fetchone()
+    except psycopg.OperationalError as error:
+        raise ServiceError(
+            f"the embedded PostgreSQL went away: {str(error).strip()}", hint="Somebody may have stopped it. Try again."
+        ) from error
     return found is not None
 
 

@@ -14,9 +14,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from ntrader.errors import ServiceError
+import psycopg
+from psycopg import conninfo as libpq
+
+from ntrader.errors import NtraderError, ServiceError
 from ntrader.settings import Settings, mask_url
 from storage import local
+from storage.database import parse_url
 from storage.leases import describe, is_alive
 from tasks import flow_runs, pool, reaper, server
 from tasks.flow_runs import FlowRun
@@ -103,19 +107,28 @@ def _living(api_url: str) -> list[FlowRun]:
     return [run for run in found if is_alive(run.process or "") is not False]
 
 
-def stop_services(settings: Settings) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The services that were, and the flow runs that were interrupted, by name."""
+
+    services: list[str]
+    interrupted: list[str]
+
+
+def stop_services(settings: Settings) -> Stopped:
     """Stop the worker and what it runs, then what else runs here for the local Prefect server, then that, then the
-    embedded PostgreSQL; the names of what was stopped. What DATABASE_URL and PREFECT_API_URL name is not ours to
-    stop."""
-    stopped = []
+    embedded PostgreSQL. What DATABASE_URL and PREFECT_API_URL name is not ours to stop."""
+    stopped, interrupted = [], going_on(settings)
     if pool.stop_worker(settings.home):
         stopped.append("Prefect worker")
-    stopped += [f"flow run {name}" for name in _interrupt(settings)]
-    if server.stop_server(settings.home):
-        stopped.append("Prefect server")
-    if local.stop(settings.home):
-        stopped.append("embedded PostgreSQL")
-    return stopped
+    while more := _interrupt(settings):  # one may have begun in the meantime
+        interrupted += [name for name in more if name not in interrupted]
+    with local.closing(settings.home):
+        if server.stop_server(settings.home):
+            stopped.append("Prefect server")
+        if local.stop(settings.home):
+            stopped.append("embedded PostgreSQL")
+    return Stopped(stopped, interrupted)
 
 
 def _interrupt(settings: Settings) -> list[str]:
@@ -127,15 +140,30 @@ def _interrupt(settings: Settings) -> list[str]:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(int(describe(run.process or "")[1]), signal.SIGTERM)
     deadline = time.monotonic() + pool.STOP_SECONDS
-    while any(is_alive(run.process or "") for run in here) and time.monotonic() < deadline:
+    while any(is_alive(run.process or "") for run in here):
+        if time.monotonic() > deadline:  # whatever keeps them, what they need will be gone
+            return []
         time.sleep(0.05)
     return [run.name for run in here]
 
 
 def _database(settings: Settings) -> ServiceState:
     if settings.database_url:
-        return ServiceState("PostgreSQL", "yours", settings.masked_database_url)
+        version = _server_version(settings)
+        return ServiceState(
+            "PostgreSQL", "yours" if version else "not answering", settings.masked_database_url, version
+        )
     return _embedded(settings)
+
+
+def _server_version(settings: Settings) -> str | None:
+    """None where it cannot be asked."""
+    parameters = {"connect_timeout": int(_TIMEOUT)}
+    try:
+        with psycopg.connect(libpq.make_conninfo(parse_url(settings.database_url or ""), **parameters)) as connection:
+            return f"{connection.info.server_version // 10_000}.{connection.info.server_version % 10_000}"
+    except (psycopg.Error, NtraderError):
+        return None
 
 
 def _embedded(settings: Settings) -> ServiceState:

@@ -212,6 +212,19 @@ def test_status_masks_the_password(here: Here, monkeypatch: pytest.MonkeyPatch) 
     assert "secret" not in answer.out + answer.err
 
 
+def test_status_says_where_the_database_does_not_answer(
+    here: Here, environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:secret@127.0.0.1:9/runs")
+    dead = json.loads(here("status", "--json").out)["services"][0]
+    monkeypatch.setenv("DATABASE_URL", environment.database_url or "")
+    alive = json.loads(here("status", "--json").out)["services"][0]
+
+    assert (dead["state"], dead["version"]) == ("not answering", None)
+    assert alive["state"] == "yours"
+    assert int(alive["version"].split(".")[0]) >= 16
+
+
 def test_version_and_help_need_nothing(here: Here) -> None:
     assert here("--version").out.startswith("ntrader ")
     assert "run-backtest" in here("--help").out

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -203,6 +204,22 @@ def test_stop_ends_open_sessions(home: Path) -> None:
         assert local.stop(home)
         with pytest.raises(psycopg.OperationalError):
             connection.execute("SELECT 1")
+
+
+def test_who_wants_the_server_while_all_is_stopped_waits_and_has_a_new_one(home: Path) -> None:
+    local.ensure_running(home)
+    before = pid_of(home)
+    with ThreadPoolExecutor() as pool:
+        with local.closing(home):
+            wanted = pool.submit(local.ensure_running, home)
+            assert local.stop(home)
+            with pytest.raises(TimeoutError):
+                wanted.result(timeout=0.5)
+            assert local.status(home).pid is None
+        conninfo = wanted.result(timeout=60)
+
+    assert ask(conninfo, "SELECT 1") == 1
+    assert pid_of(home) != before
 
 
 def test_a_home_that_was_moved_while_the_server_ran_is_still_found(new_home: Callable[..., Path]) -> None:

@@ -1,82 +1,74 @@
-"""For which events Prefect's server waits, asked of Prefect's own classes."""
+"""For which events Prefect's server waits, and how long, asked of Prefect's own classes.
+
+In a process of its own: who imports the module changes Prefect's.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import time
-from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+import subprocess
+import sys
 
 import pytest
+
+QUESTION = """
+import asyncio, contextlib
+from datetime import UTC, datetime, timedelta
 from prefect.events.schemas.events import Event, Resource
-from prefect.server.events.ordering import CausalOrdering, EventArrivedEarly, get_triggers_causal_ordering, memory
+from prefect.server.events.ordering import EventArrivedEarly, get_triggers_causal_ordering
 from prefect.server.events.schemas.events import ReceivedEvent
-from prefect.settings import PREFECT_SERVER_EVENTS_CAUSAL_ORDERING, temporary_settings
 
-from tasks import event_order
+def event(name, follows=None, age=0):
+    resource = Resource({{"prefect.resource.id": "prefect.flow-run.1"}})
+    made = Event(occurred=datetime.now(UTC), event=name, resource=resource, follows=follows)
+    return ReceivedEvent.model_validate(made.model_dump() | {{"received": datetime.now(UTC) - timedelta(seconds=age)}})
+
+async def look(one, depth=0):
+    async with ordering.preceding_event_confirmed(look, one, depth):
+        print(one.event)
+
+async def all_of(*events):
+    for one in events:
+        with contextlib.suppress(EventArrivedEarly):
+            await look(one)
+    for one in await ordering.get_lost_followers():
+        await look(one)
+
+ordering = get_triggers_causal_ordering()
+first = event("Running")
+async def main():
+    await all_of({events})
+
+asyncio.run(main())
+"""
 
 
-@pytest.fixture(autouse=True)
-def none_before() -> None:
-    memory.CausalOrdering.clear_all_scopes()
-
-
-def event(follows: UUID | None = None) -> ReceivedEvent:
-    """With Prefect's own identifier, of now."""
-    return ReceivedEvent.model_validate(
-        Event(
-            occurred=datetime.now(UTC),
-            event="prefect.flow-run.Crashed",
-            resource=Resource({"prefect.resource.id": "prefect.flow-run.1"}),
-            follows=follows,
-        ).model_dump()
-        | {"received": datetime.now(UTC)}
+def looked_at(events: str, ordering: str = "tasks.event_order") -> list[str]:
+    """The names of events, in the order in which they are."""
+    answer = subprocess.run(
+        [sys.executable, "-c", QUESTION.format(events=events)],
+        env={"PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": ordering, "PYTHONPATH": ".", "PREFECT_HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
+    return answer.stdout.split()
 
 
-def looked_at(ordering: CausalOrdering, *events: ReceivedEvent) -> list[ReceivedEvent]:
-    """Those that are looked at, in the order in which they are."""
-    seen: list[ReceivedEvent] = []
-
-    async def look(one: ReceivedEvent, depth: int = 0) -> None:
-        async with ordering.preceding_event_confirmed(look, one, depth):
-            seen.append(one)
-
-    async def all_of_them() -> None:
-        for one in events:
-            with contextlib.suppress(EventArrivedEarly):
-                await look(one)
-
-    asyncio.run(all_of_them())
-    return seen
+@pytest.mark.parametrize(
+    ("ordering", "expected"), [("tasks.event_order", ["Crashed"]), ("prefect.server.events.ordering.memory", [])]
+)
+def test_what_follows_an_event_that_never_came_is_looked_at_after_ten_seconds(
+    ordering: str, expected: list[str]
+) -> None:
+    """By Prefect's own it is not: where that changes, ours is not wanted any more."""
+    assert looked_at('event("Crashed", follows=first.id, age=11)', ordering) == expected
 
 
-def test_what_follows_an_event_of_the_server_before_is_looked_at_at_once() -> None:
-    crashed = event(follows=event().id)
-    time.sleep(0.01)
-
-    assert looked_at(event_order.CausalOrdering("triggers"), crashed) == [crashed]
-    assert looked_at(memory.CausalOrdering("other"), crashed) == [], "Prefect waits for it: or this is not wanted"
+def test_what_waited_for_as_long_is_not_lost() -> None:
+    early = 'await ordering.record_follower(event("Crashed", follows=first.id, age=11)) or event("Other")'
+    assert looked_at(early) == ["Other", "Crashed"]
 
 
 def test_what_comes_early_waits_for_the_one_it_follows() -> None:
-    ordering = event_order.CausalOrdering("triggers")
-    time.sleep(0.01)
-    running = event()
-    crashed = event(follows=running.id)
-
-    assert looked_at(ordering, crashed, running) == [running, crashed]
-
-
-def test_an_identifier_without_a_time_is_waited_for() -> None:
-    assert looked_at(event_order.CausalOrdering("triggers"), event(follows=uuid4())) == []
-
-
-def test_prefect_finds_it_by_its_setting_and_has_one() -> None:
-    with temporary_settings({PREFECT_SERVER_EVENTS_CAUSAL_ORDERING: event_order.__name__}):
-        first, second = get_triggers_causal_ordering(), get_triggers_causal_ordering()
-
-    assert isinstance(first, event_order.CausalOrdering)
-    assert first is second
-    assert timedelta(milliseconds=first._began) > timedelta(days=365 * 50)
+    assert looked_at('event("Crashed", follows=first.id), first') == ["Running", "Crashed"]

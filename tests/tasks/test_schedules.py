@@ -8,9 +8,17 @@ from prefect.client.schemas.actions import DeploymentUpdate
 
 from flows.deploy import deploy_all
 from flows.launch import prefect_at
+from ntrader.errors import ConfigError
 from tasks import schedules
 
 pytestmark = pytest.mark.usefixtures("deployments")
+
+
+@pytest.mark.parametrize("name", ["a/b", "50%", "<x>", "", " "])
+def test_a_name_that_prefect_does_not_take_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="is no name for a schedule"):
+        schedules.check_name(name)
+    schedules.check_name("each night, at 2")
 
 
 def test_one_that_was_added_takes_over_what_its_flow_is_run_with_now(prefect_server: str) -> None:
