@@ -124,9 +124,9 @@ def test_it_stops_when_told_and_only_once(own_home: Path) -> None:
 
     stopped = services.stop_services(Settings(home=own_home))
 
-    assert stopped == ["Prefect server", "embedded PostgreSQL"]
+    assert stopped == services.Stopped(["Prefect server", "embedded PostgreSQL"], [])
     assert is_dead(state.process.owner)
-    assert services.stop_services(Settings(home=own_home)) == []
+    assert services.stop_services(Settings(home=own_home)) == services.Stopped([], [])
     assert {found.state for found in services.service_states(Settings(home=own_home))} == {"stopped"}
 
 
