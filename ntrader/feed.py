@@ -33,6 +33,9 @@ from ntrader.errors import StrategyError
 
 # Those that fill at their price and nowhere else; of others it is not said which bars can matter to them.
 _FIXED: Final = (OrderType.LIMIT, OrderType.STOP_MARKET, OrderType.MARKET_IF_TOUCHED)
+# To what a low has to fall, or a high to rise.
+_NEVER: Final = (-math.inf, math.inf)
+_ALWAYS: Final = (math.inf, -math.inf)
 # Before the handlers of the strategy, which may send another order.
 _EARLY: Final = 100
 
@@ -104,7 +107,7 @@ class QuietFeed(Feed):
     def __init__(self, engine: BacktestEngine, events: Events) -> None:
         super().__init__(engine, events)
         assert events.quiet is not None
-        self._quiet = events.quiet
+        self._quiet, self._low, self._high = events.quiet.bars, events.quiet.low, events.quiet.high
         self._tick = events.instrument.price_increment.as_double()
         self._cache = engine.cache
         self._publish: Callable[[str, Bar], None] = engine.kernel.msgbus.publish
@@ -114,13 +117,12 @@ class QuietFeed(Feed):
         # The bar that is next, or at hand, and the latest of those that are played out.
         self._number = 0
         self._played_out = 0
-        # How many events the engine had dealt with when it came to the latest bar.
-        self._events_before = -1
-        # Commands of the strategy by now; whether each bar matters, and how far the market has to come otherwise.
+        # The ticks of bars before that one.
+        self._ticks_before = 0
+        # Commands of the strategy by now, and how far the market has to come for an order to fill.
         self._execution = engine.kernel.exec_engine
         self._sent = 0
-        self._always = False
-        self._falls_to, self._rises_to = -math.inf, math.inf
+        self._falls_to, self._rises_to = _NEVER
 
     def begin(self) -> None:
         """The first bar is played out: with it the venue has a market."""
@@ -134,7 +136,7 @@ class QuietFeed(Feed):
     @property
     def bars(self) -> int:
         # What the engine does after a bar may end it, and then its event is not counted.
-        return self._number if self._engine.iteration > self._events_before else max(self._number - 1, 0)
+        return min(self._number, int(self._engine.iteration) - self._ticks_before)
 
     def require_kept_promises(self) -> None:
         data = self._engine.kernel.data_engine
@@ -142,26 +144,23 @@ class QuietFeed(Feed):
             raise _broken_promise("subscribed to ticks")
 
     def _stream(self) -> list[Any]:
-        return self._quiet.bars
+        return self._quiet
 
     def _on_bar(self, bar: Bar) -> None:
         """As the engine does with a bar, but for the venue."""
         played_out = self._number == self._played_out
         if played_out:
             self._exchange.process_bar(bar)
+            self._ticks_before += self._events.per_bar - 1
         self._cache.add_bar(bar)
         self._publish(self._topic, bar)
         if played_out:
             self._look()
-        self._number += 1
-        self._events_before = self._engine.iteration
-        if self._execution.command_count != self._sent or self._always or self._is_reached(self._number):
-            self._sent = self._execution.command_count
-            self._play_out(self._number)
-
-    def _is_reached(self, number: int) -> bool:
-        """Whether the bar goes where an order rests."""
-        return bool(self._quiet.low[number] <= self._falls_to or self._quiet.high[number] >= self._rises_to)
+        number = self._number = self._number + 1
+        sent = self._execution.command_count
+        if sent != self._sent or self._low[number] <= self._falls_to or self._high[number] >= self._rises_to:
+            self._sent = sent
+            self._play_out(number)
 
     def _play_out(self, number: int) -> None:
         if number < len(self._events.bars):
@@ -171,9 +170,11 @@ class QuietFeed(Feed):
     def _look(self) -> None:
         """At the orders there are: which bars can matter to one of them."""
         resting = self._cache.orders_open()
-        self._always = not all(map(_is_fixed, resting))
-        self._falls_to, self._rises_to = -math.inf, math.inf
-        for order in () if self._always else resting:
+        if not all(map(_is_fixed, resting)):
+            self._falls_to, self._rises_to = _ALWAYS
+            return
+        self._falls_to, self._rises_to = _NEVER
+        for order in resting:
             price = (order.trigger_price if order.has_trigger_price else order.price).as_double()
             if _is_reached_from_above(order):
                 self._falls_to = max(self._falls_to, price + self._tick)
