@@ -29,7 +29,7 @@ from nautilus_trader.backtest.config import BacktestEngineConfig
 from nautilus_trader.backtest.engine import BacktestEngine
 from nautilus_trader.backtest.models import FeeModel, FillModel, LatencyModel
 from nautilus_trader.common.component import is_backtest_force_stop
-from nautilus_trader.config import LoggingConfig
+from nautilus_trader.config import LoggingConfig, MessageBusConfig
 from nautilus_trader.core.nautilus_pyo3 import HIGH_PRECISION
 from nautilus_trader.model.book import OrderBook
 from nautilus_trader.model.data import Bar, BarType, BookOrder, TradeTick
@@ -80,7 +80,7 @@ def simulate_events(config: RunConfig, events: Events, progress: Progress | None
     """The same over events that were built before: what a sweep calls for each of its trials."""
     random.seed(config.seed)
     np.random.seed(config.seed)
-    engine = _Engine(config=_ENGINE_CONFIG)
+    engine = _Engine(config=_engine_config())
     fills: list[Fill] = []
     try:
         feed = Feed(engine, events) if events.quiet is None else QuietFeed(engine, events)
@@ -173,9 +173,26 @@ class _Engine(BacktestEngine):
     def _log_post_run(self) -> None: ...
 
 
-_ENGINE_CONFIG = BacktestEngineConfig(
-    trader_id=TraderId("NTRADER-001"), logging=LoggingConfig(bypass_logging=True), run_analysis=False
-)
+class _EveryType:
+    """Equal to each of them: as a filter it holds all back."""
+
+    def __eq__(self, _other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _engine_config() -> BacktestEngineConfig:
+    """A new one for each engine, which empties the filter.
+
+    Nothing is published to other processes; without the filter each message is compared with all types that could be.
+    """
+    return BacktestEngineConfig(
+        trader_id=TraderId("NTRADER-001"),
+        logging=LoggingConfig(bypass_logging=True),
+        message_bus=MessageBusConfig(types_filter=[_EveryType()]),  # type: ignore[list-item]
+        run_analysis=False,
+    )
 
 
 def _add_venue(engine: BacktestEngine, config: RunConfig, events: Events, feed: Feed) -> None:
