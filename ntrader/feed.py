@@ -140,6 +140,8 @@ class QuietFeed(Feed):
 
     def require_kept_promises(self) -> None:
         data = self._engine.kernel.data_engine
+        if any(bar_type.is_internally_aggregated() for bar_type in data.subscribed_bars()):
+            raise _broken_promise("subscribed to bars that the engine makes")
         if data.subscribed_trade_ticks() or data.subscribed_quote_ticks():
             raise _broken_promise("subscribed to ticks")
 
@@ -150,6 +152,7 @@ class QuietFeed(Feed):
         """As the engine does with a bar, but for the venue."""
         played_out = self._number == self._played_out
         if played_out:
+            self.require_kept_promises()
             self._exchange.process_bar(bar)
             self._ticks_before += self._events.per_bar - 1
         self._cache.add_bar(bar)

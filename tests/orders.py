@@ -53,8 +53,12 @@ class PlayedOut(Strategy):
         self.do("0")
         if self.config.breaks == "ticks":
             self.subscribe_trade_ticks(self.config.instrument_id)
+        if self.config.breaks == "bars":
+            self.subscribe_bars(BarType.from_str(f"{self.config.instrument_id}-2-TICK-LAST-INTERNAL"))
 
     def on_bar(self, bar: Bar) -> None:
+        if bar.bar_type != self.config.bar_type:
+            return
         self.bar += 1
         self.close = bar.close.as_double()
         assert self.clock.timestamp_ns() == bar.ts_init

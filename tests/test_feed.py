@@ -151,7 +151,12 @@ def test_a_promise_is_one_class_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "words"), [("ticks", "subscribed to ticks"), ("alarm", "sent an order between two of them")]
+    ("how", "words"),
+    [
+        ("ticks", "subscribed to ticks"),
+        ("bars", "subscribed to bars that the engine makes"),
+        ("alarm", "sent an order between two of them"),
+    ],
 )
 def test_a_promise_that_is_broken_is_an_error(how: str, words: str) -> None:
     with pytest.raises(StrategyError, match=f"promised to see only bars and {words}"):
