@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,15 @@ data: {{symbol: AAPL}}
 
 
 @pytest.fixture
-def hanging(command: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> subprocess.Popen[str]:
+def terminal() -> Iterator[None]:
+    """Whoever runs the tests by nohup has it ignored that a terminal is closed, and so has what they start."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
+def hanging(command: Callable[..., subprocess.Popen[str]], tmp_path: Path, terminal: None) -> subprocess.Popen[str]:
     """A backtest whose strategy has begun to wait for ever on its third bar."""
     marker, config = tmp_path / "begun", tmp_path / "hang.yaml"
     config.write_text(HANG.format(marker=marker))
