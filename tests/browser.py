@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -73,6 +72,10 @@ def open_artifact(page: Page, key: str, look: Look = _no_look) -> None:
 
 def widths_of_pictures(page: Page) -> list[int]:
     """Of those within the page, in their own pixels: 0 where one could not be drawn."""
-    page.locator("img[src^='data:']").first.wait_for()
-    found: Any = page.evaluate("[...document.querySelectorAll(\"img[src^='data:']\")].map(it => it.naturalWidth)")
-    return [int(width) for width in found]
+    found = page.wait_for_function(
+        """() => {
+            const all = [...document.querySelectorAll("img[src^='data:']")];
+            return all.length && all.every(it => it.complete) ? all.map(it => it.naturalWidth) : null;
+        }"""
+    )
+    return [int(width) for width in found.json_value()]
