@@ -3,11 +3,11 @@
 Each runs in two forkserver processes that have the engine and the bars before the clock starts, take one pair of
 periods after another from a shared counter, and keep what comes out in memory, with the Sharpe ratio to rank it by.
 
-    direct   a BacktestEngine script with every saving that needs Nautilus alone (docs/decisions/004-engine.md): a fresh
-             engine a trial, no analysis, no logging, Rust indicators, events built once and out of the garbage
-             collector's sight; fills and equity curve are all that is made of a run
-    engine   the same around ntrader.engine.simulate_events, which also makes round trips, looks after its orders, and
-             lets quiet bars go past the venue (ntrader/feed.py)
+    direct   a BacktestEngine script with every saving that was known when sweeps were designed: a fresh engine a trial,
+             no analysis, no logging, Rust indicators, events built once and out of the garbage collector's sight; fills
+             and equity curve are all that is made of a run
+    engine   the same around ntrader.engine.simulate_events, which also makes round trips and looks after its orders; it
+             lets quiet bars go past the venue (ntrader/feed.py) and spares messages a look through all types
     stock    as the Nautilus tutorials write it: default configuration but for logging, a pandas frame through the bar
              wrangler, analysis and reports, everything anew for each trial; orders fill at the signal bar's close
     stock-open   the same with trade ticks at each bar's open, so that orders fill where the others' do
