@@ -122,6 +122,15 @@ def connect(
         raise translate(error, settings) from error
 
 
+def server_release(url: str, seconds: int) -> str | None:
+    """PostgreSQL's own, such as 18.1; None where it cannot be asked within that time."""
+    try:
+        with psycopg.connect(libpq.make_conninfo(parse_url(url), connect_timeout=seconds)) as connection:
+            return f"{connection.info.server_version // 10_000}.{connection.info.server_version % 10_000}"
+    except (psycopg.Error, ConfigError):
+        return None
+
+
 def _parameters(settings: Settings, *, reading: bool) -> dict[str, Any]:
     """libpq's parameters: the URL's win over ours, and its `options` come after ours and so win too."""
     given = libpq.conninfo_to_dict(conninfo(settings))

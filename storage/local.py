@@ -22,13 +22,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from ntrader import progress
 from ntrader.errors import ServiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from io import BufferedWriter
     from subprocess import CompletedProcess, Popen
 
@@ -154,15 +154,8 @@ def _await_closing(place: _Place) -> None:
         return
     import fcntl
 
-    deadline = time.monotonic() + _LOCK_SECONDS
     with handle:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                progress.report("Waiting for `ntrader down`")
-                _pause(deadline, f"another process has held {handle.name} for {_LOCK_SECONDS:.0f} s")
+        _take(handle, fcntl.LOCK_SH, on_wait=lambda: progress.report("Waiting for `ntrader down`"))
 
 
 def status(home: Path) -> LocalServer:
@@ -280,15 +273,24 @@ def _locked(place: _Place) -> Iterator[None]:
     import fcntl
 
     place.root.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + _LOCK_SECONDS
     with (place.root / ".lock").open("ab") as handle:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                _pause(deadline, f"another process has held {handle.name} for {_LOCK_SECONDS:.0f} s")
+        _take(handle, fcntl.LOCK_EX)
         yield
+
+
+def _take(handle: IO[bytes], lock: int, on_wait: Callable[[], object] | None = None) -> None:
+    """The lock of an open file, waited for; raises ServiceError when that takes too long."""
+    import fcntl
+
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(handle, lock | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if on_wait:
+                on_wait()
+            _pause(deadline, f"another process has held {handle.name} for {_LOCK_SECONDS:.0f} s")
 
 
 def _pause(deadline: float, message: str, *, hint: str | None = None) -> None:

@@ -14,13 +14,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-import psycopg
-from psycopg import conninfo as libpq
-
-from ntrader.errors import NtraderError, ServiceError
+from ntrader.errors import ServiceError
 from ntrader.settings import Settings, mask_url
 from storage import local
-from storage.database import parse_url
+from storage.database import server_release
 from storage.leases import describe, is_alive
 from tasks import flow_runs, pool, reaper, server
 from tasks.flow_runs import FlowRun
@@ -149,21 +146,11 @@ def _interrupt(settings: Settings) -> list[str]:
 
 def _database(settings: Settings) -> ServiceState:
     if settings.database_url:
-        version = _server_version(settings)
+        release = server_release(settings.database_url, int(_TIMEOUT))
         return ServiceState(
-            "PostgreSQL", "yours" if version else "not answering", settings.masked_database_url, version
+            "PostgreSQL", "yours" if release else "not answering", settings.masked_database_url, release
         )
     return _embedded(settings)
-
-
-def _server_version(settings: Settings) -> str | None:
-    """None where it cannot be asked."""
-    parameters = {"connect_timeout": int(_TIMEOUT)}
-    try:
-        with psycopg.connect(libpq.make_conninfo(parse_url(settings.database_url or ""), **parameters)) as connection:
-            return f"{connection.info.server_version // 10_000}.{connection.info.server_version % 10_000}"
-    except (psycopg.Error, NtraderError):
-        return None
 
 
 def _embedded(settings: Settings) -> ServiceState:
